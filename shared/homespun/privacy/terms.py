@@ -23,6 +23,9 @@ class Unit(Enum):
     DEVICE = "device"
     """Everything that one device holds."""
 
+    RECORD = "record"
+    """One label that a person gave: one choice or one vote."""
+
 
 class Relation(Enum):
     """Which data sets count as neighbours."""
@@ -32,6 +35,14 @@ class Relation(Enum):
 
     The exact sum then moves by at most the clip norm C. Replacing one device's data is *not* this relation and
     would move it by 2C."""
+
+    ZERO_OUT = "zero-out"
+    """One record counts, or its place is blank and contributes zero; how many places there are is public.
+
+    Removing the place as well would move every later record to another block, and is *not* this relation."""
+
+    REPLACE_ONE = "replace-one"
+    """One unit's data is exchanged for any other: a clipped vector moves by at most 2C."""
 
 
 class Trust(Enum):
