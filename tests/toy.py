@@ -16,7 +16,9 @@ from torch import Tensor
 from homespun.encoder import SentenceEncoder
 from homespun.personal import Backbone, Learner, Pairs, average_user, make_pairs
 from homespun.privacy import NoiseStream, Participation, Plan, PrivacySpec, Relation, Release, Trust, Unit
+from homespun.privacy.ledger import Ledger, SigningKey
 from homespun.server.coordinator import Training
+from homespun.server.run_ledger import open_run_ledger, run_genesis
 from homespun.wire import RoundRequest
 
 DIM = 6
@@ -122,6 +124,12 @@ def toy_training(
         run=run,
         noise=noise,
     )
+
+
+def toy_ledger(folder: Path, plan: Plan) -> Ledger:
+    """The ledger in a folder, or a new one, signed by a key that every test knows."""
+    genesis = run_genesis(plan, origin="example.org/toy")
+    return open_run_ledger(folder, SigningKey.from_bytes("example.org/toy", b"toy " * 8), genesis)
 
 
 def toy_request(plan: Plan, *, name: str = "nudge", **changes: Any) -> RoundRequest:

@@ -1,12 +1,15 @@
-"""What leaves a device: one vector, or one of three coded words. Nothing else, whatever goes wrong inside."""
+"""What leaves a device: one vector, or one coded word. Nothing else, whatever goes wrong inside."""
 
 import dataclasses
 import io
+import itertools
 import logging
+import math
 import re
 import runpy
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,9 +21,11 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
 from homespun.client import app as apps
 from homespun.client.app import app, client_app
-from homespun.client.device import Device, statistic_or_nothing
+from homespun.client.device import Device, Installation, statistic_or_nothing
+from homespun.client.vault import GivenKey
 from homespun.personal import Backbone, Pairs
 from homespun.privacy import NoiseStream, from_ring, to_ring
+from homespun.privacy.policy import Policy
 from homespun.simulations import commands, engine, training, world
 from homespun.simulations.cell import Cell
 from homespun.simulations.grid import InProcessGrid
@@ -33,9 +38,16 @@ DIM = toy["DIM"]
 CANARY = "qzx-canary-7f31"
 
 
+LENIENT = Policy(min_noise_multiplier=0.0, max_epsilon=math.inf, min_cohort=1, witness_required=False)
+NUMBER = itertools.count()
+HOME: list[Any] = []
+
+
 @pytest.fixture(autouse=True)
-def identity() -> Iterator[None]:
-    with in_process_identity():
+def identity(tmp_path: Path) -> Iterator[None]:
+    HOME[:] = [tmp_path]
+    with ExitStack() as closing, in_process_identity():
+        HOME.append(closing)
         yield
 
 
@@ -65,12 +77,22 @@ def ask(contributor: Any, request: RoundRequest | RecordDict) -> Message:
     return client_app(at_node)(message, context)
 
 
-def device(pairs: Pairs | None = None, phases: Any = None, noise: Any = None) -> Device:
-    return Device(
-        pairs=toy["toy_pairs"](3).select(slice(0, 1)) if pairs is None else pairs,
+def one_person() -> Pairs:
+    return toy["toy_pairs"](3).select(slice(0, 1))
+
+
+def device(pairs: Pairs | None = None, phases: Any = None, policy: Policy = LENIENT) -> Device:
+    """A device of its own in a new folder."""
+    around = Installation(
+        project="toy",
         phases=toy["toy_phases"]() if phases is None else phases,
-        noise=noise or (lambda run, round_: NoiseStream.seeded(1, run, round_)),
+        noise=lambda run, round_: NoiseStream.seeded(1, run, round_),
     )
+    folder, closing = HOME
+    made = Device.create(folder / f"device-{next(NUMBER)}", GivenKey(bytes(32)), policy, around)
+    closing.callback(made.close)
+    made.learn(one_person() if pairs is None else pairs)
+    return made
 
 
 def raising(_: Pairs) -> torch.Tensor:
@@ -156,12 +178,11 @@ CHANGED: dict[str, Callable[[], RoundRequest]] = {
 
 
 @pytest.mark.parametrize("what", CHANGED)
-@pytest.mark.parametrize("kind", [Device, Cell])
-def test_what_is_not_installed_is_declined(what: str, kind: Any) -> None:
-    pairs = toy["toy_pairs"](3).select(slice(0, 1))
-    contributor = kind(pairs=pairs, phases=toy["toy_phases"](), noise=lambda *_: NoiseStream.seeded(0))
-    reply = ask(contributor, CHANGED[what]())
-    assert (reply.error.code, reply.error.reason) == (101, "unknown_phase")
+@pytest.mark.parametrize("kind", ["device", "cell"])
+def test_what_is_not_installed_is_declined(what: str, kind: str) -> None:
+    cell = Cell(pairs=one_person(), phases=toy["toy_phases"](), noise=lambda *_: NoiseStream.seeded(0))
+    reply = ask(device() if kind == "device" else cell, CHANGED[what]())
+    assert (reply.error.code, reply.error.reason) == (100, "declined")
     assert not reply.has_content()
 
 
@@ -213,10 +234,10 @@ MALFORMED: dict[str, Callable[[], RecordDict]] = {
 
 @pytest.mark.parametrize("what", MALFORMED)
 def test_a_malformed_request_is_refused(what: str) -> None:
-    asked: list[Any] = []
-    reply = ask(lambda context: asked.append(context) or device(), MALFORMED[what]())
-    assert (reply.error.code, reply.error.reason) == (100, "malformed")
-    assert asked == []  # nobody's data was looked at
+    asked = device()
+    reply = ask(asked, MALFORMED[what]())
+    assert (reply.error.code, reply.error.reason) == (100, "declined")
+    assert [entry.kind for entry in asked.ledger.entries()] == ["genesis", "refuse"]
 
 
 @dataclasses.dataclass
@@ -229,6 +250,8 @@ class Answers:
         if isinstance(self.with_, Exception):
             raise self.with_
         return self.with_
+
+    def note_malformed(self) -> None: ...
 
 
 @pytest.mark.parametrize(
@@ -249,7 +272,7 @@ class Answers:
 def test_what_goes_wrong_inside_is_one_word_outside(answer: Any, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         reply = ask(Answers(answer), toy["toy_request"](PLAN))
-    assert (reply.error.code, reply.error.reason) == (102, "failed")
+    assert (reply.error.code, reply.error.reason) == (100, "declined")
     assert CANARY not in everything(reply)
     assert CANARY not in logged(caplog)
     assert "a contribution failed" in caplog.text  # the owner can find out that, and in which class
@@ -276,7 +299,7 @@ def test_nobody_at_the_node(caplog: pytest.LogCaptureFixture) -> None:
         raise IndexError(CANARY)
 
     reply = ask(nowhere, toy["toy_request"](PLAN))
-    assert reply.error.code == 102
+    assert reply.error.code == 100
     assert CANARY not in logged(caplog)
 
 
@@ -300,7 +323,7 @@ def test_a_reply_is_the_contribution_schema_and_nothing_else() -> None:
 
 def test_replies_have_one_size() -> None:
     """Neither how much somebody said nor whether it could be used shows in the size."""
-    empty = dataclasses.replace(device().pairs, weight=torch.zeros_like(device().pairs.weight))
+    empty = dataclasses.replace(one_person(), weight=torch.zeros_like(one_person().weight))
     many = toy["toy_pairs"](1, labels=500)
     broken = {"nudge": dataclasses.replace(toy["Nudge"](), clip_norm=0.5)}
     sizes = {
@@ -316,7 +339,7 @@ def test_replies_have_one_size() -> None:
 
 
 def test_a_person_without_labels_sends_noise_alone() -> None:
-    empty = dataclasses.replace(device().pairs, weight=torch.zeros_like(device().pairs.weight))
+    empty = dataclasses.replace(one_person(), weight=torch.zeros_like(one_person().weight))
     vector = device(pairs=empty).contribute(toy["toy_request"](PLAN)).vector
     share = PLAN["nudge"].share_variance
     assert np.array_equal(vector, to_ring(NoiseStream.seeded(1, 0, 0).discrete_gaussian(share, DIM)))
@@ -336,7 +359,7 @@ def test_the_deployed_client_app_declines_and_says_why(caplog: pytest.LogCapture
     message = Message(request_to_record(toy["toy_request"](PLAN)), dst_node_id=2, message_type=TRAIN)
     context = Context(run_id=1, node_id=2, node_config={}, state=RecordDict(), run_config={})
     reply = app(message, context)
-    assert (reply.error.code, reply.error.reason) == (101, "unknown_phase")
+    assert (reply.error.code, reply.error.reason) == (100, "declined")
     assert "homespun simulate" in caplog.text
     assert apps.app is app
 

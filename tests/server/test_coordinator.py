@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import itertools
-import json
 import logging
 import runpy
 from collections.abc import Callable, Iterable
@@ -24,12 +23,12 @@ from homespun.privacy import (
     LedgerDamaged,
     NoiseStream,
     PrivacyBudgetExhausted,
-    RunLedger,
     Trust,
     decode,
-    read_ledger,
+    release_event,
     ring_sum,
 )
+from homespun.privacy.ledger import LEDGER_NAME, Ledger
 from homespun.server import checkpoint as checkpoints
 from homespun.server import cohort as cohorts
 from homespun.server import coordinator
@@ -100,7 +99,7 @@ def people(training: Training[Backbone]) -> Callable[[Any], Any]:
 def run(training: Training[Backbone], folder: Path, *, tamper: Tamper = lambda reply: [reply]) -> Run:
     """Run, or go on with, a training in a folder."""
     reports: list[RoundReport[Backbone]] = []
-    with in_process_identity() as flower, RunLedger(folder, training.plan) as ledger:
+    with in_process_identity() as flower, toy["toy_ledger"](folder, training.plan) as ledger:
         client = client_app(people(training))
         grid = Tampered(client, len(training.members), flower, tamper)
         state = coordinate(training, grid, ledger, folder / "checkpoints", reports.append)
@@ -110,6 +109,12 @@ def run(training: Training[Backbone], folder: Path, *, tamper: Tamper = lambda r
 def devices(epsilon: float = INF, *, absent: int = 0, count: int = PEOPLE) -> Training[Backbone]:
     """One device a node, of which some may be missing."""
     return toy["toy_training"](toy["toy_plan"](count, epsilon=epsilon, min_survivors=count - absent), (1,) * count)
+
+
+def kinds(folder: Path) -> list[str]:
+    """Kinds of the entries in a folder's ledger."""
+    with Ledger.open(folder / LEDGER_NAME, None) as ledger:
+        return [entry.kind.value for entry in ledger.entries()]
 
 
 def only(node: int, change: Callable[[Message], list[Message]]) -> Tamper:
@@ -295,12 +300,10 @@ def test_too_few_answers_open_nothing(epsilon: float, tmp_path: Path, monkeypatc
         run(training, tmp_path, tamper=gone)
     assert opened == []
     assert not (tmp_path / "checkpoints").exists()
-    rows = [json.loads(line) for line in (tmp_path / "privacy_ledger.jsonl").read_text().splitlines()]
-    assert [row["kind"] for row in rows] == ["genesis", "reserve"]
+    assert kinds(tmp_path) == ["genesis", "reserve"]
     # the round is taken up again, not paid for again
     run(training, tmp_path)
-    rows = [json.loads(line) for line in (tmp_path / "privacy_ledger.jsonl").read_text().splitlines()]
-    assert [row["kind"] for row in rows] == ["genesis", *["reserve", "release", "commit"] * 3]
+    assert kinds(tmp_path) == ["genesis", *["reserve", "commit"] * 3]
 
 
 def test_a_missing_device_does_not_change_the_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -481,15 +484,19 @@ def test_an_empty_cohort_releases_noise_and_is_paid_for(tmp_path: Path) -> None:
     assert [report.checkpoint.messages for report in result.reports] == [0, 0, 0]
     for mean, report in zip(released(result), result.reports, strict=True):
         assert float(mean.std()) == pytest.approx(training.plan[report.checkpoint.phase].noise_std, rel=0.06)
-    _, events = read_ledger(tmp_path / "privacy_ledger.jsonl")
-    assert len(events[0]) == 3
+    with Ledger.open(tmp_path / LEDGER_NAME, None) as ledger:
+        assert len(ledger.events("run-0")) == 3
+        # how many were drawn is a secret that the amplification rests on
+        assert [entry.body["facts"] for entry in ledger.entries() if entry.kind == "commit"] == [{}] * 3
 
 
 def test_no_round_beyond_the_plan(tmp_path: Path) -> None:
     training = devices(2.0)
     run(training, tmp_path)
-    with RunLedger(tmp_path, training.plan) as ledger, pytest.raises(PrivacyBudgetExhausted):
-        ledger.reserve(run=0, round=3, phase="nudge")
+    with toy["toy_ledger"](tmp_path, training.plan) as ledger, pytest.raises(PrivacyBudgetExhausted):
+        ledger.reserve(
+            "run-0", release_event(training.plan["nudge"], count=1), {"run": 0, "round": 3, "phase": "nudge"}
+        )
 
 
 @pytest.mark.parametrize(
@@ -572,10 +579,10 @@ def test_a_damaged_checkpoint_is_refused(what: str, tmp_path: Path) -> None:
     training = devices()
     run(training, tmp_path)
     DAMAGE[what](tmp_path / "checkpoints" / "round-0002")
-    before = (tmp_path / "privacy_ledger.jsonl").read_bytes()
+    before = kinds(tmp_path)
     with pytest.raises(ValueError, match="round-0002 to hold the checkpoint that was written"):
         run(training, tmp_path)
-    assert (tmp_path / "privacy_ledger.jsonl").read_bytes() == before
+    assert kinds(tmp_path) == before
 
 
 def test_more_rounds_than_four_digits(tmp_path: Path) -> None:
@@ -591,7 +598,7 @@ def test_more_rounds_than_four_digits(tmp_path: Path) -> None:
 def test_a_ledger_of_other_rounds_is_refused(tmp_path: Path) -> None:
     training = devices(2.0)
     run(training, tmp_path)
-    (tmp_path / "privacy_ledger.jsonl").unlink()
+    (tmp_path / LEDGER_NAME).unlink()
     with pytest.raises(LedgerDamaged, match="not theirs"):
         run(training, tmp_path)
 
@@ -606,7 +613,7 @@ def test_an_observer_that_fails_is_told_again(tmp_path: Path) -> None:
             raise OSError("no space left")
 
     def go() -> Backbone:
-        with in_process_identity() as flower, RunLedger(tmp_path, training.plan) as ledger:
+        with in_process_identity() as flower, toy["toy_ledger"](tmp_path, training.plan) as ledger:
             grid = InProcessGrid(client_app(people(training)), PEOPLE, flower)
             return coordinate(training, grid, ledger, tmp_path / "checkpoints", observe)
 

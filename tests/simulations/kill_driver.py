@@ -5,12 +5,16 @@ no ``finally`` runs. What does not depend on where a run is killed (data, folds,
 in for, so that a case takes a fraction of a second.
 """
 
+import contextlib
 import hashlib
+import inspect
 import json
 import os
 import runpy
+import shutil
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +23,9 @@ from typing import Any
 import torch
 
 from homespun.personal import Backbone
-from homespun.privacy import LEDGER_NAME, RunLedger, read_ledger
+from homespun.privacy.ledger import CHECKPOINT_NAME, EXPORT_NAME, LEDGER_NAME, Ledger, check
+from homespun.privacy.ledger.envelope import take_apart
+from homespun.privacy.ledger.store import Store
 from homespun.server import checkpoint, coordinator
 from homespun.server.checkpoint import latest
 from homespun.simulations import commands, training, world
@@ -29,12 +35,14 @@ toy = runpy.run_path(str(Path(__file__).parents[1] / "toy.py"))
 OPTIONS = {"users": 120, "dim": 8, "rank": 2, "shots": (0, 5), "repeats": 2, "seed": 3}
 ROUNDS = 3  # of the toy learner
 MOMENTS: dict[str, tuple[Any, str, int]] = {  # where to kill: owner and name of a function, and its calls in a run
-    "reserve": (RunLedger, "reserve", 2 * ROUNDS),
+    "create": (Store, "create", 1),
+    "reserve": (Ledger, "reserve", 2 * ROUNDS),
     "save": (coordinator, "save", 2 * ROUNDS),
     "save_file": (checkpoint, "save_file", 2 * ROUNDS),
-    "release": (RunLedger, "release", 2 * ROUNDS),
-    "commit": (RunLedger, "commit", 2 * ROUNDS),
+    "commit": (Ledger, "commit", 2 * ROUNDS),
     "append": (RunFolder, "append", 4 * ROUNDS),
+    "write": (Store, "append", 4 * ROUNDS),  # within a transaction of the ledger
+    "export": (Ledger, "export", 1),
 }
 
 
@@ -75,8 +83,9 @@ def once(function: Callable[..., Any], key: Callable[..., object]) -> Callable[.
 
 def killing(place: str, call: int, when: str) -> Callable[[], None]:
     """Arm a trap: SIGKILL before, after or in the middle of the given call (from 0) of a function."""
-    owner, name, _ = MOMENTS.get(place, (RunLedger, "_put", 0))
+    owner, name, _ = MOMENTS[place]
     real = getattr(owner, name)
+    static = inspect.ismethod(real)  # a class method: what takes its place is given no class
     calls = 0
 
     def trap(*args: Any, **named: Any) -> Any:
@@ -87,24 +96,20 @@ def killing(place: str, call: int, when: str) -> Callable[[], None]:
         if here and when == "stop":
             os.kill(os.getpid(), signal.SIGSTOP)
         if here and when == "torn":
-            tear(place, *args)
+            tear(*args)
         result = real(*args, **named)
         if here and when == "after":
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 
-    return lambda: setattr(owner, name, trap)
+    return lambda: setattr(owner, name, staticmethod(trap) if static else trap)
 
 
-def tear(place: str, *args: Any) -> None:
+def tear(folder: RunFolder, name: str, row: object) -> None:
     """Write half a line, as a process does that is killed in the middle of it."""
-    if place == "append":
-        folder, name, row = args
-        with (folder.path / name).open("a") as stream:
-            stream.write(json.dumps(row)[:40])
-    else:
-        ledger, row = args
-        os.write(ledger._file, json.dumps(row)[:40].encode())
+    with (folder.path / name).open("a") as stream:
+        stream.write(json.dumps(row)[:40])
+        stream.flush()
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -146,13 +151,16 @@ def simulate(out: Path, trap: Callable[[], None] = lambda: None) -> int:
 def result(out: Path) -> dict[str, Any]:
     """Everything that must not depend on having been killed, and what the ledger holds."""
     (run,) = (path.parent for path in out.glob("*/config.toml"))
-    ledger = (run / LEDGER_NAME).read_text().splitlines() if (run / LEDGER_NAME).is_file() else []
-    rows = [json.loads(line) for line in ledger if line.endswith("}")]
-    found: dict[str, Any] = {"ledger": [hashlib.sha256(line.encode()).hexdigest() for line in ledger]}
-    found["reserved"] = [[row["run"], row["round"]] for row in rows if row["kind"] == "reserve"]
+    lines = ledger_lines(run)
+    rows = [take_apart(line).read() for line in lines]
+    found: dict[str, Any] = {"ledger": [hashlib.sha256(line).hexdigest() for line in lines]}
+    found["reserved"] = [
+        [row["body"]["subject"][name] for name in ("run", "round")] for row in rows if row["kind"] == "reserve"
+    ]
     if not (run / "summary.json").is_file():
         return found
-    read_ledger(run / LEDGER_NAME)  # raises where the chain is broken
+    checked = check((run / EXPORT_NAME).read_bytes(), (run / CHECKPOINT_NAME).read_bytes())
+    found["problems"] = [problem.rule for problem in checked.problems]
     summary = json.loads((run / "summary.json").read_text())
     found["kinds"] = [row["kind"] for row in rows]
     found["digests"] = [latest(run / "checkpoints" / f"fold-{fold}", Backbone)[0].digest for fold in (0, 1)]  # type: ignore[index]
@@ -165,16 +173,27 @@ def result(out: Path) -> dict[str, Any]:
     return found
 
 
+def ledger_lines(run: Path) -> list[bytes]:
+    """Lines of a ledger as a process would find it now; the files themselves are left as they are."""
+    if not (run / LEDGER_NAME).is_file():
+        return []
+    with tempfile.TemporaryDirectory() as name:
+        for path in run.glob(f"{LEDGER_NAME}*"):
+            if not path.name.endswith("-shm"):
+                shutil.copy(path, name)
+        with contextlib.closing(Store(Path(name) / LEDGER_NAME)) as store:
+            return list(store.lines())
+
+
 def cases() -> list[tuple[str, int, str]]:
     """Before each step of each round, after the first and the last of each kind, in the middle of every kind of write."""
-    steps = ("reserve", "save_file", "release", "commit")
+    steps = ("reserve", "save_file", "commit")
     chosen = [(place, call, "before") for place in steps for call in range(2 * ROUNDS)]
     chosen += [("append", call, "before") for call in range(2 * ROUNDS)] + [("save", 0, "before")]
-    chosen += [(place, call, "after") for place in MOMENTS for call in (0, MOMENTS[place][2] - 1)]
+    chosen += [(place, call, "after") for place in MOMENTS for call in sorted({0, MOMENTS[place][2] - 1})]
     chosen += [("append", call, "torn") for call in (0, 1, 4 * ROUNDS - 1)]
-    return chosen + [
-        ("_put", call, "torn") for call in (0, 1, 2, 3, 4, 6 * ROUNDS - 1, 6 * ROUNDS)
-    ]  # a genesis row first
+    chosen += [("write", call, when) for call in (1, 2, 3, 6) for when in ("before", "after")]
+    return [*chosen, ("create", 0, "before"), ("export", 0, "before")]
 
 
 def main(folder: Path) -> None:
@@ -196,8 +215,8 @@ def main(folder: Path) -> None:
         before = result(out)["ledger"]
         tell(case=list(case), before=before, ended=[killed, simulate(out)], **result(out))
     out, ended = place("again and again"), []
-    while not ended or ended[-1] != 0:  # every process gets no further than its second ledger row
-        ended.append(simulate(out, killing("_put", 2, "before")))
+    while not ended or ended[-1] != 0:  # every process gets no further than its third entry
+        ended.append(simulate(out, killing("write", 2, "before")))
     tell(case="again and again", ended=ended, **result(out))
     out = place("finished")
     ended = [simulate(out)]

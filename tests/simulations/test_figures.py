@@ -11,7 +11,7 @@ from homespun.simulations.figures import accuracy_against_epsilon, draw
 from homespun.simulations.recorded import read
 
 write_run = runpy.run_path(str(Path(__file__).parent / "made_up_run.py"))["write_run"]
-ALL = {"few-shot", "people", "privacy", "budget", "calibration", "training"}
+ALL = {"few-shot", "adapters", "people", "privacy", "budget", "calibration", "training"}
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_text_stays_text_and_nothing_is_fetched(run: Path) -> None:
 
 def test_few_shot_names_controls_and_optimum(run: Path, tmp_path: Path) -> None:
     names = {figure.name: words(figure.svg) for figure in draw(read(run))}["few-shot"]
-    assert {"personal, private", "global", "another user's", "shuffled labels", "planted truth"} <= set(names)
+    assert {"personal, exact", "global", "another user's", "shuffled labels", "planted truth"} <= set(names)
     write_run(tmp_path / "found", planted=False)
     names = {figure.name: words(figure.svg) for figure in draw(read(tmp_path / "found"))}["few-shot"]
     assert "planted truth" not in names

@@ -11,7 +11,8 @@ import pytest
 from homespun.simulations import words
 from homespun.simulations.report import render
 
-write_run = runpy.run_path(str(Path(__file__).parent / "made_up_run.py"))["write_run"]
+made_up = runpy.run_path(str(Path(__file__).parent / "made_up_run.py"))
+write_run = made_up["write_run"]
 
 
 class Page(HTMLParser):
@@ -143,7 +144,7 @@ def test_epsilon_is_never_bare(tmp_path: Path) -> None:
     for match in found:
         around = prose[match.start() : match.end() + 120]
         assert "delta" in around or "δ" in around, around
-        assert "device" in around or "same delta, unit and relation" in around, around
+        assert "device" in around or "record" in around or "same delta, unit and relation" in around, around
     assert "anonym" not in report.text.lower()
 
 
@@ -166,8 +167,26 @@ def test_odds_follow_the_trade_off_curve(tmp_path: Path) -> None:
     assert words.composed_mu([{"rounds": 1, "noise_multiplier": 0.0}]) is None
 
 
+def test_adapters_have_a_claim_of_their_own(tmp_path: Path) -> None:
+    report, s = page(tmp_path / "run")
+    told = words.adapter_claim(s)
+    assert told is not None and told in report.text
+    for part in ("epsilon = 1.99", "delta = 1e-5", "zero-out of one record", "never added to that of the backbone"):
+        assert part in told
+    assert f"{100 * s['accuracy']['20']['private_2']['mean']:.0f} of 100" in words.headline(s)[2]
+    assert "86" in report.text and "81.0 to 90.0" in report.text  # share kept with 80 labels
+    assert "Adapters are exact in this run" not in report.text
+
+
+def test_exact_adapters_claim_nothing(tmp_path: Path) -> None:
+    report, s = page(tmp_path / "run", adapter_privacy=made_up["EXACT"])
+    assert words.adapter_claim(s) is None
+    assert "a claim of their own" not in report.text
+    assert "Adapters are exact in this run" in report.text
+
+
 def test_says_what_is_not_claimed(tmp_path: Path) -> None:
-    report, _ = page(tmp_path / "run")
+    report, _ = page(tmp_path / "run", adapter_privacy=made_up["EXACT"])
     for told in (
         "Adapters are exact in this run",
         "took part is not hidden",

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from homespun.privacy import LEDGER_NAME, read_ledger
+from homespun.privacy.ledger import CHECKPOINT_NAME, EXPORT_NAME, LEDGER_NAME, Ledger, check
 from homespun.simulations import commands, training, world
 from homespun.simulations.options import Options
 from homespun.simulations.recorded import read
@@ -22,6 +22,7 @@ toy = runpy.run_path(str(Path(__file__).parents[1] / "toy.py"))
 data = runpy.run_path(str(Path(__file__).parents[1] / "made_up_data.py"))
 SMALL = {"users": 120, "dim": 8, "rank": 2, "shots": (0, 5)}
 METHODS = {"global", "personal", "gated", "other_user", "shuffled"}
+METHODS |= {f"private_{epsilon}" for epsilon in (1, 2, 4, 8)}
 REFERENCES = {"local_only", "pooled"}
 TIMES = {"run", "name", "started", "seconds", "seconds_by_stage", "peak_rss_mb", "us_per_user_update"}
 
@@ -49,7 +50,17 @@ PARTS = {
     },
     "encoder": {"name", "digest"},
     "crosscheck": {"name", "epsilon"},
-    "adapter_privacy": {"mode", "note"},
+    "adapter_privacy": {
+        "mode",
+        "note",
+        "epsilon",
+        "delta",
+        "privacy_unit",
+        "neighboring_relation",
+        "accountant",
+        "crosscheck",
+        "kept_share",
+    },
     "calibration": {"personal", "global"},
 }
 STATUS = {
@@ -157,11 +168,20 @@ def check_run(summary: dict[str, Any], *, methods: set[str], shots: list[str], f
     for row in recorded.sent:
         assert set(row) == {"fold", "round", "phase", "from", "messages", "fields", "bytes"}
         assert row["fields"] == ["vector"]
-    plan, events = read_ledger(run / LEDGER_NAME)
+    checked = check((run / EXPORT_NAME).read_bytes(), (run / CHECKPOINT_NAME).read_bytes())
+    assert checked.problems == ()
+    assert checked.genesis is not None
+    assert {"name", "purpose", "tuning", "seeded-noise"} <= set(checked.genesis.declared)
+    with Ledger.open(run / LEDGER_NAME, None) as ledger:
+        assert ledger.head == checked.head
+        assert ledger.open_reservations() == ()
+    plan = checked.genesis.plan
+    assert plan is not None
     assert plan.digest == summary["plan_digest"]
     assert (plan.claim.epsilon, plan.claim.delta) == (summary["epsilon"], summary["delta"])
     if summary["epsilon"] is not None:
-        assert {fold: len(rows) for fold, rows in events.items()} == dict.fromkeys(range(folds), summary["rounds"])
+        paid = {name: len(account.events) for name, account in checked.accounts.items()}
+        assert paid == {f"run-{fold}": summary["rounds"] for fold in range(folds)}
         last = [row for row in recorded.rounds if row["fold"] == 0][-1]
         assert last["epsilon"] == pytest.approx(summary["epsilon"])
     check_tensors(run, summary, methods)
@@ -362,7 +382,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a split that is none": ({"split": "random"}, "split=random"),
     "an engine that is none": ({"engine": "fast"}, "engine=fast"),
     "everybody and nobody": ({"participation": "poisson:1.5"}, "participation"),
-    "private adapters": ({"adapter_privacy": "record:2"}, "adapter-privacy"),
+    "no mode of adapters": ({"adapter_privacy": "none"}, "adapter-privacy=none"),
+    "no epsilon for a record": ({"adapter_privacy": "record:"}, "adapter-privacy=record:"),
+    "epsilon 0 for a record": ({"adapter_privacy": "record:0"}, "adapter-privacy=record:0"),
+    "epsilon inf for a record": ({"adapter_privacy": "record:inf"}, "adapter-privacy=record:inf"),
+    "more for a record than can be proven": ({"adapter_privacy": "record:100"}, "epsilon=100"),
     "an option that is none": ({"colour": "red"}, "colour"),
     "no such file": ({"data": "nowhere.jsonl"}, "nowhere.jsonl"),
 }

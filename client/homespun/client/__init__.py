@@ -1,6 +1,24 @@
-"""A device's side of a training: one person's preferences in, one bounded noisy vector out, and the ClientApp around it."""
+"""A person's device: preferences sealed, one bounded noisy vector out, every spend signed; and the ClientApp around it."""
 
+from homespun.client.anchor import Anchor, FileAnchor, KeyringAnchor, Mark, MemoryAnchor
 from homespun.client.app import Contributor, client_app
-from homespun.client.device import Device
+from homespun.client.device import Device, Installation
+from homespun.client.errors import Declined, DeviceBusy, DeviceError, KeyringUnusable, VaultError, VaultOlder
 
-__all__ = ["Contributor", "Device", "client_app"]
+__all__ = [
+    "Anchor",
+    "Contributor",
+    "Declined",
+    "Device",
+    "DeviceBusy",
+    "DeviceError",
+    "FileAnchor",
+    "Installation",
+    "KeyringAnchor",
+    "KeyringUnusable",
+    "Mark",
+    "MemoryAnchor",
+    "VaultError",
+    "VaultOlder",
+    "client_app",
+]

@@ -1,8 +1,8 @@
 """The ClientApp: what answers at a node of a Flower Grid.
 
 Behind it stands a contributor: a :class:`~homespun.client.device.Device`, one person, or in a simulation a cell of
-many. The app checks what comes in, asks the contributor, checks what goes out, and turns everything else into a coded
-refusal, so that no exception text can leave.
+many. The app checks what comes in, asks the contributor, checks what goes out, and turns everything else into one
+coded refusal, so that no exception text can leave.
 """
 
 import homespun.wire.quiet  # noqa: F401  isort: skip   telemetry off, before flwr is imported
@@ -13,10 +13,10 @@ from typing import NoReturn, Protocol
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from homespun.client.errors import Declined
 from homespun.wire import (
     TRAIN,
     Contribution,
-    MalformedMessage,
     Refusal,
     RoundRequest,
     UnknownPhase,
@@ -32,7 +32,10 @@ class Contributor(Protocol):
     """Whoever stands at a node."""
 
     def contribute(self, request: RoundRequest) -> Contribution:
-        """Answer a round with one bounded, noisy vector; raise :class:`UnknownPhase` to decline."""
+        """Answer a round with one bounded, noisy vector; raise :class:`Declined` or :class:`UnknownPhase` to decline."""
+
+    def note_malformed(self) -> None:
+        """Hear of a message that was no request; nothing of it is handed on."""
 
 
 def client_app(at_node: Callable[[Context], Contributor]) -> ClientApp:
@@ -42,7 +45,8 @@ def client_app(at_node: Callable[[Context], Contributor]) -> ClientApp:
         at_node: Finds the contributor of a node from its Flower context.
 
     Guarantees:
-        * closed replies: a reply is a contribution that fits the schema, or one of the coded refusals.
+        * closed replies: a reply is a contribution that fits the schema, or the one coded refusal.
+        * one refusal: whatever the reason, the reply is the same; the reason is in the device's ledger.
         * quiet failures: of an exception, its class and nothing else is logged; its text may quote a preference.
     """
     app = ClientApp()
@@ -60,26 +64,31 @@ def client_app(at_node: Callable[[Context], Contributor]) -> ClientApp:
 def _answer(content: RecordDict, contributor: Callable[[], Contributor]) -> RecordDict | Refusal:
     try:
         request = request_from_record(content)
-    except MalformedMessage as error:
-        LOG.warning("a request was refused: %s", error)
-        return Refusal.MALFORMED
     except Exception as error:  # noqa: BLE001  (whatever it is, its text stays here)
-        LOG.error("reading a request failed: %s", type(error).__name__)
-        return Refusal.MALFORMED
+        LOG.warning("a message was no request: %s", type(error).__name__)
+        _tell(contributor)
+        return Refusal.DECLINED
     try:
         answer = contribution_to_record(contributor().contribute(request))
         contribution_from_record(answer, dimension=request.release.dimension)
-    except UnknownPhase:
-        LOG.warning("a request was declined: this device does not know it")
-        return Refusal.UNKNOWN_PHASE
+    except (Declined, UnknownPhase):
+        LOG.warning("a request was declined; the device's ledger says why")
+        return Refusal.DECLINED
     except Exception as error:  # noqa: BLE001  (whatever it is, its text stays here)
         LOG.error("a contribution failed: %s", type(error).__name__)
-        return Refusal.FAILED
+        return Refusal.DECLINED
     return answer
 
 
+def _tell(contributor: Callable[[], Contributor]) -> None:
+    try:
+        contributor().note_malformed()
+    except Exception as error:  # noqa: BLE001  (the reply must not depend on it)
+        LOG.error("a malformed message could not be noted: %s", type(error).__name__)
+
+
 def _not_deployed(context: Context) -> NoReturn:
-    # Preferences, a policy and a budget come from a device's vault, which this release does not have.
+    # Enrollment, which would tell a node which device it stands for, is not part of this release.
     LOG.error(
         "Expected this ClientApp inside `homespun simulate`: this release does not train over a deployed Flower "
         "federation yet. Nothing was read and nothing left this device."

@@ -1,104 +1,449 @@
-"""One person's device, as far as a round needs it: preferences in, one bounded noisy vector out."""
+"""One person's device: what is theirs stays sealed in its folder, and one bounded noisy vector at a time leaves.
 
+    FOLDER/device              its random name
+    FOLDER/vault.sqlite        preferences, evidence, adapter, keys and the last vectors, all sealed
+    FOLDER/ledger-1.sqlite     what it spent on what left it (guarantee A), signed
+    FOLDER/adapter.sqlite      what its adapter spent on its records (guarantee B), signed
+
+A round is: check the request against the owner's policy, reserve, show the ledger's head to the witness, compute, seal
+the vector, commit, and only then hand it out. Whatever interrupts that leaves the reservation spent.
+"""
+
+import fcntl
+import hashlib
+import json
 import logging
-from collections.abc import Callable, Mapping
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Self, final
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from homespun.personal import Backbone, Pairs
-from homespun.privacy import Noise, Phase, ReleasePlan, contribute
+from homespun.client.anchor import Anchor
+from homespun.client.errors import Declined, DeviceBusy, VaultError, VaultOlder
+from homespun.client.evidence import (
+    Answer,
+    adapter_from_bytes,
+    adapter_to_bytes,
+    answers_from_bytes,
+    answers_to_bytes,
+    extends,
+    pairs_from_bytes,
+    pairs_to_bytes,
+    records_from_bytes,
+    records_to_bytes,
+)
+from homespun.client.releases import finish_releases, open_releases, release_blocks, write_off
+from homespun.client.spending import Spending, sync
+from homespun.client.statistic import read_request, request_digest, statistic_or_nothing
+from homespun.client.vault import Identity, KeySource, Vault
+from homespun.client.witnessed import DeviceWitness
+from homespun.personal import Adapter, Backbone, BlockSum, Pairs, PublicMoments, Records, fit, private_adapter
+from homespun.privacy import Noise, NoiseStream, Phase, canonical_json, contribute
+from homespun.privacy.ledger import Ledger, Reservation, SigningKey
+from homespun.privacy.policy import Policy
+from homespun.privacy.policy_check import Reason, check, contribution_event
 from homespun.wire import Contribution, RoundRequest, UnknownPhase
 
+__all__ = ["Device", "Installation", "read_request", "statistic_or_nothing"]
+
 LOG = logging.getLogger("homespun.client")
+_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
+
+
+def _fresh(run: int, round: int) -> Noise:
+    return NoiseStream()
 
 
 @dataclass(frozen=True, kw_only=True)
+class Installation:
+    """What a device works with and does not keep in its folder."""
+
+    project: str
+    """The federation that it is enrolled in: 1 to 128 printable ASCII characters."""
+    phases: Mapping[str, Phase[Backbone, Pairs]] = field(repr=False)
+    """The learner that the owner installed."""
+    user: str = field(default="owner", repr=False)
+    witness: DeviceWitness | None = field(default=None, repr=False)
+    anchor: Anchor | None = field(default=None, repr=False)
+    noise: Callable[[int, int], Noise] = field(default=_fresh, repr=False)
+    """Where the noise of a run and a round comes from; anything but the default is a simulation."""
+
+
+@final
 class Device:
-    """A person's preferences and the learner that their owner installed.
+    """A person's preferences, what they allow, and what was spent.
+
+    It is a class because it owns a folder. :meth:`create` and :meth:`open` make one.
 
     Guarantees:
         * one door: :meth:`contribute` returns a vector in the ring of the private sum and nothing else leaves.
+        * before the fact: when data is touched, the reservation is on disk and countersigned by the witness.
         * no silence about data: if the statistic cannot be computed from this person's preferences, the vector is
-          noise alone; the server cannot tell.
-
-    Raises:
-        ValueError: The pairs are not those of one person.
+          noise alone; whether a request is declined depends on the request, the policy and public counters alone.
+        * same question, same answer: a request that is repeated byte by byte gets the same bytes and costs nothing.
+        * no second budget: an older copy of the folder, or a copy that went another way, is found out by whoever
+          remembers a newer head, and declines until the owner acknowledges it.
     """
 
-    pairs: Pairs = field(repr=False)
-    """Pairs of one person: a batch of one."""
-    phases: Mapping[str, Phase[Backbone, Pairs]] = field(repr=False)
-    noise: Callable[[int, int], Noise] = field(repr=False)
-    """Where the noise of a round comes from, given the run and the round."""
+    def __init__(self, name: str, vault: Vault, spending: Spending, around: Installation, closing: ExitStack) -> None:
+        """Use :meth:`create` or :meth:`open`."""
+        self._name, self._vault, self._spending, self._around, self._closing = name, vault, spending, around, closing
 
-    def __post_init__(self) -> None:
-        """Refuse a batch: one share of noise hides one person."""
-        if self.pairs.users != 1:
-            raise ValueError(f"Expected users={self.pairs.users} to be 1 on a device.")
+    @classmethod
+    def create(cls, folder: Path, source: KeySource, policy: Policy, around: Installation) -> Self:
+        """Make a device, whole or not at all.
+
+        Args:
+            folder: Where; must not be there.
+            source: Where the vault's key comes from.
+            policy: What the owner allows.
+            around: What is installed.
+        Raises:
+            FileExistsError: The folder is there.
+        """
+        if folder.exists():
+            raise FileExistsError(f"Expected {folder} not to be there yet.")
+        aside, name = folder.with_name(f".{folder.name}.part"), os.urandom(8).hex()
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(mode=0o700, parents=True)
+        (aside / "device").write_text(name, encoding="ascii")
+        key = SigningKey.generate(_key_name(name))
+        with Vault.create(aside / "vault.sqlite", source, Identity(user=around.user, device=name)) as vault:
+            keys = {"signing": key.to_bytes().hex(), "commitment": os.urandom(32).hex()}
+            vault.write("keys", canonical_json(keys).encode("ascii"))
+        Spending.begin(aside, name, key, policy)
+        aside.rename(folder)
+        sync(folder.parent)
+        return cls.open(folder, source, around)
+
+    @classmethod
+    def open(cls, folder: Path, source: KeySource, around: Installation) -> Self:
+        """Open a device: reservations that were left open are burned, and remembered heads are compared.
+
+        Raises:
+            DeviceBusy: Another process has it open.
+            VaultError: The key is wrong, or a sealed byte was changed.
+            LedgerDamaged: An entry was edited, dropped or moved.
+        """
+        with ExitStack() as stack:
+            stack.callback(os.close, _lock(folder))
+            name = (folder / "device").read_text(encoding="ascii")
+            mark = None if around.anchor is None else around.anchor.recall(name)
+            who, path = Identity(user=around.user, device=name), folder / "vault.sqlite"
+            try:
+                vault, older = Vault.open(path, source, who, at_least=0 if mark is None else mark.vault), False
+            except VaultOlder:
+                vault, older = Vault.open(path, source, who), True
+            stack.callback(vault.close)
+            keys = {kind: bytes.fromhex(key) for kind, key in json.loads(vault.read("keys")).items()}
+            key = SigningKey.from_bytes(_key_name(name), keys["signing"])
+            spending = Spending(folder, name, key, keys["commitment"], around.witness)
+            stack.callback(spending.close)
+            spending.forked = older
+            spending.compare(mark, vault.written_at)
+            spending.ask_witness()
+            device = cls(name, vault, spending, around, stack.pop_all())
+        try:
+            device._burn_open()
+        except BaseException:
+            device.close()
+            raise
+        return device
+
+    @property
+    def policy(self) -> Policy:
+        """What the owner allows now."""
+        return self._spending.policy
+
+    @property
+    def spent(self) -> Decimal:
+        """Rho that was spent on everything that left this device."""
+        return self._spending.spent
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger of guarantee A, for reports."""
+        return self._spending.ledger
+
+    @property
+    def has_learnt(self) -> bool:
+        """Whether anything is known of the person."""
+        return "evidence" in self._vault.names
+
+    @property
+    def forked(self) -> bool:
+        """Whether somebody remembers a newer ledger, or another one, than this."""
+        return self._spending.forked
 
     def contribute(self, request: RoundRequest) -> Contribution:
         """Answer a round.
 
         Raises:
-            UnknownPhase: The request names a phase that is not installed, or a release or backbone of another shape.
+            Declined: The device does not answer; its reason is for the owner alone.
         """
-        phase, backbone = read_request(request, self.phases)
-        statistic = statistic_or_nothing(phase, backbone, self.pairs, request.phase_round)
-        vector = contribute(statistic, request.release, devices=1, noise=self.noise(request.run, request.round))
-        return Contribution(vector=vector, devices=1)
+        subject = self._subject(request)
+        if request.participants is not None or _DIGEST.match(request.plan_digest) is None:
+            raise self._spending.decline(Reason.MALFORMED, subject)
+        try:
+            phase, backbone = read_request(request, self._around.phases)
+        except UnknownPhase:
+            raise self._spending.decline(Reason.UNKNOWN_PHASE, subject) from None
+        subject |= {"backbone_sha256": backbone.digest, "request_sha256": request_digest(request)}
+        if self.policy.paused:
+            raise self._spending.decline(Reason.PAUSED, subject)
+        if self.forked:
+            raise self._spending.decline(Reason.LEDGER_FORKED, subject)
+        known = self._answers().get(self._run(request))
+        if known is not None and known.request == subject["request_sha256"]:
+            return Contribution(vector=known.vector, devices=1)
+        reason = self._weigh(request, known)
+        if reason is not None:
+            raise self._spending.decline(reason, subject)
+        reservation = self._spending.reserve(contribution_event(request.release), subject)
+        return Contribution(vector=self._act(reservation, request, phase, backbone), devices=1)
+
+    def note_malformed(self) -> None:
+        """Write down that a message was declined because it was no request."""
+        self._spending.decline(Reason.MALFORMED, {"project": self._around.project})
+
+    def learn(
+        self, pairs: Pairs, preferences: Sequence[Mapping[str, Any]] = (), *, records: Records | None = None
+    ) -> None:
+        """Seal what a person said, in place of what was known of them.
+
+        Args:
+            pairs: Of one person: what the rounds are about.
+            preferences: The same as they said it, JSON-able.
+            records: The same by arrival, a label a place: what a private adapter is made of. Places are never given
+                away: a record that is taken back is made blank.
+        Raises:
+            ValueError: They are those of several people, or a record lost its place.
+        """
+        place = self._spending.place
+        known = self._records()
+        if records is not None and known is not None and not extends(records, known):
+            raise ValueError("Expected every record that was learnt to keep its place; make one blank to take it back.")
+        if records is not None:
+            self._vault.write("records", records_to_bytes(records), ledger=place)
+        if preferences:
+            self._vault.write("preferences", json.dumps(list(preferences)).encode("utf-8"), ledger=place)
+        self._vault.write("evidence", pairs_to_bytes(pairs), ledger=place)
+        self._remember()
+
+    def refit(self, backbone: Backbone, public: PublicMoments) -> Adapter:
+        """Make the adapter for a backbone, and seal it.
+
+        With the policy's ``record:E``, every full block of records is released once, and the adapter is made of the
+        sums; without a new full block that costs nothing. With ``exact`` it is the best fit, and protects nothing but
+        by staying sealed.
+
+        Raises:
+            Declined: The ledger is forked: what was released is not known.
+        """
+        if self.forked:
+            raise Declined(Reason.LEDGER_FORKED)
+        records = self._records()
+        if self.policy.adapter_epsilon is None:
+            adapter = fit(backbone, pairs_from_bytes(self._vault.read("evidence")))
+        else:
+            sums = [] if records is None else self._release(records, backbone, public)
+            adapter = private_adapter(backbone, public, sums, users=1)
+        self._vault.write("adapter", adapter_to_bytes(adapter), backbone=backbone.digest, ledger=self._spending.place)
+        self._remember()
+        return adapter
+
+    def adapter(self, backbone: Backbone) -> Adapter:
+        """The adapter that was made for this backbone.
+
+        Raises:
+            KeyError: There is none yet.
+            VaultError: It was made for another backbone.
+        """
+        return adapter_from_bytes(self._vault.read("adapter", backbone=backbone.digest))
+
+    def set_policy(self, policy: Policy) -> None:
+        """Change what is allowed from now on; it is written in the ledger. A higher cap counts for what is already spent."""
+        self._spending.set_policy(policy)
+        self._remember()
+
+    def acknowledge(self) -> Decimal:
+        """Go on after a fork: a new ledger begins, in which at least as much is spent as anybody saw.
+
+        Where nobody knows how much that is (a copy went on elsewhere), the whole budget counts as spent.
+
+        Returns:
+            What now counts as spent, rho.
+        Raises:
+            ValueError: There is no fork.
+        """
+        if not self.forked:
+            raise ValueError("Expected a forked ledger; this one is the newest that is remembered.")
+        anchor = self._around.anchor
+        spent = self._spending.begin_again(None if anchor is None else anchor.recall(self._name))
+        write_off(self._spending.folder, self._name, self._spending.key, self.policy, self._records())
+        self._keep({})
+        self._remember()
+        return spent
+
+    def erase(self) -> None:
+        """Shred everything that is personal; the ledger stays, and says so. The device cannot be used any more."""
+        self._vault.shred()
+        self._spending.ledger.record("erase", {"what": "vault", "reason": "owner"})
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the folder and of every key."""
+        self._closing.close()
+
+    def __enter__(self) -> Self:
+        """Return the device; it is closed at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Nothing of the person."""
+        return "Device()"
+
+    # Contributing
+
+    def _subject(self, request: RoundRequest) -> dict[str, str | int]:
+        """What a request is about, as far as it can stand in a ledger."""
+        release = request.release
+        subject: dict[str, str | int] = {
+            "project": self._around.project,
+            "run": request.run,
+            "round": request.round,
+            "phase_round": request.phase_round,
+            "population": release.population,
+            "min_survivors": release.min_survivors,
+            "trust": release.trust.value,
+        }
+        if _NAME.match(release.name):
+            subject["phase"] = release.name
+        if _DIGEST.match(request.plan_digest):
+            subject["plan_sha256"] = request.plan_digest
+        return subject
+
+    def _run(self, request: RoundRequest) -> str:
+        return f"{self._around.project}/{request.run}"
+
+    def _weigh(self, request: RoundRequest, known: Answer | None) -> Reason | None:
+        """Why the request is declined, if it is; nothing personal is looked at."""
+        if known is not None and known.plan != request.plan_digest:
+            return Reason.OTHER_PLAN
+        if known is not None and known.round >= request.round:
+            return Reason.ROUND_REPLAYED
+        spending, phases = self._spending, self._around.phases
+        reason = check(self.policy, request.release, installed=phases, spent=self.spent, rounds=spending.rounds)
+        if reason is not None:
+            return reason
+        reached = spending.ask_witness()
+        if spending.forked:
+            return Reason.LEDGER_FORKED
+        return None if reached or not self.policy.witness_required else Reason.WITNESS_UNAVAILABLE
+
+    def _act(
+        self, reservation: Reservation, request: RoundRequest, phase: Phase[Backbone, Pairs], backbone: Backbone
+    ) -> npt.NDArray[np.uint32]:
+        """Everything after the reservation; whatever goes wrong burns it."""
+        reason: Reason | None = Reason.FAILED
+        try:
+            reason = self._spending.show_head()
+            if reason is None:
+                statistic = self._statistic(phase, backbone, request.phase_round)
+                noise = self._around.noise(request.run, request.round)
+                vector = contribute(statistic, request.release, devices=1, noise=noise)
+                answer = Answer(
+                    plan=request.plan_digest, round=request.round, request=str(reservation.subject["request_sha256"]),
+                    reservation=reservation.seq, vector=vector,
+                )  # fmt: skip
+                self._keep({**self._answers(), self._run(request): answer})
+                self._spending.ledger.commit(reservation, hashlib.sha256(vector.astype("<u4").tobytes()).hexdigest())
+                self._remember()
+                return vector
+        except Exception as error:  # noqa: BLE001  (whatever it is, its text may quote a preference)
+            LOG.error("a contribution failed: %s", type(error).__name__)
+        self._burn(reservation, (reason or Reason.FAILED).value)
+        self._remember()
+        raise Declined(reason or Reason.FAILED)
+
+    def _statistic(self, phase: Phase[Backbone, Pairs], backbone: Backbone, phase_round: int) -> Tensor:
+        """The statistic of what is known of this person; nothing where nothing is, or where it cannot be read."""
+        try:
+            pairs = pairs_from_bytes(self._vault.read("evidence"))
+        except (KeyError, VaultError):
+            return torch.zeros(0, phase.dimension)
+        return statistic_or_nothing(phase, backbone, pairs, phase_round)
+
+    # Sealing and remembering
+
+    def _burn_open(self) -> None:
+        """End what a crash left open: nothing is known to have come of it, and it stays spent."""
+        for reservation in self._spending.ledger.open_reservations():
+            self._burn(reservation, "crash")
+
+        finish_releases(self._spending.folder, self._spending.key, self._vault)
+
+    def _release(self, records: Records, backbone: Backbone, public: PublicMoments) -> list[BlockSum]:
+        spending = self._spending
+        ledger, plan = open_releases(spending.folder, self._name, spending.key, self.policy, dim=records.dim)
+        with ledger:
+            return release_blocks(ledger, plan, self._vault, records, backbone, public, spending.place)
+
+    def _records(self) -> Records | None:
+        try:
+            return records_from_bytes(self._vault.read("records"))
+        except KeyError:
+            return None
+
+    def _burn(self, reservation: Reservation, reason: str) -> None:
+        """End a reservation, after what was sealed under it is dropped: it must not leave."""
+        answers = self._answers()
+        kept = {run: answer for run, answer in answers.items() if answer.reservation != reservation.seq}
+        if len(kept) < len(answers):
+            self._keep(kept)
+        self._spending.ledger.burn(reservation, reason)
+
+    def _answers(self) -> dict[str, Answer]:
+        try:
+            return answers_from_bytes(self._vault.read("outbox"))
+        except KeyError:
+            return {}
+
+    def _keep(self, answers: Mapping[str, Answer]) -> None:
+        self._vault.write("outbox", answers_to_bytes(answers), ledger=self._spending.place)
+
+    def _remember(self) -> None:
+        """Tell the anchor; not of a fork, which would take the older copy's place."""
+        if self._around.anchor is not None and not self.forked:
+            self._around.anchor.remember(self._name, self._spending.mark(self._vault.version))
 
 
-def read_request(
-    request: RoundRequest, phases: Mapping[str, Phase[Backbone, Pairs]]
-) -> tuple[Phase[Backbone, Pairs], Backbone]:
-    """The installed phase that a request names, and the backbone that it carries.
+def _key_name(device: str) -> str:
+    return f"homespun-device-{device}"
 
-    Raises:
-        UnknownPhase: No such phase, its release differs from the installed one, or the tensors are no backbone.
-    """
-    phase = phases.get(request.release.name)
-    if phase is None or not _fits(phase, request.release) or request.phase_round >= phase.rounds:
-        raise UnknownPhase("Expected one of the installed phases, with the clip norm and dimension it was built for.")
-    tensors = {name: torch.from_numpy(value) for name, value in request.backbone.items()}
+
+def _lock(folder: Path) -> int:
+    if not (folder / "device").is_file():
+        raise FileNotFoundError(f"Expected a device at {folder}.")
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        backbone = Backbone.from_tensors(tensors, projection=request.projection, version=request.version)
-    except ValueError as error:
-        raise UnknownPhase("Expected the tensors of a backbone.") from error
-    return phase, backbone
-
-
-def statistic_or_nothing(phase: Phase[Backbone, Pairs], backbone: Backbone, pairs: Pairs, phase_round: int) -> Tensor:
-    """Some people's statistic, without the rows of those from whose preferences it cannot be computed.
-
-    Args:
-        phase: The installed phase.
-        backbone: Public state.
-        pairs: Some people's pairs.
-        phase_round: Round within the phase.
-
-    Returns:
-        float32, shape ``(at most users, dimension)``.
-
-    Guarantees:
-        * no exception: whatever the statistic raises or returns ends here; its class alone is logged, because the text
-          may quote a preference.
-    """
-    try:
-        rows = phase.statistic(backbone, pairs, phase_round)
-        if rows.shape == (pairs.users, phase.dimension) and rows.dtype == torch.float32:
-            return rows
-        problem = "a tensor of another shape or type"
-    except Exception as error:  # noqa: BLE001  (silence would tell the server about the data)
-        problem = type(error).__name__
-    if pairs.users > 1:  # one person must not take the others' part away, nor tell of themselves by doing so
-        people = (pairs.select(slice(place, place + 1)) for place in range(pairs.users))
-        return torch.cat([statistic_or_nothing(phase, backbone, person, phase_round) for person in people])
-    LOG.warning("a statistic failed, noise alone is sent: %s", problem)
-    return torch.zeros(0, phase.dimension)
-
-
-def _fits(phase: Phase[Backbone, Pairs], release: ReleasePlan) -> bool:
-    same = (phase.clip_norm, phase.dimension, phase.rounds) == (release.clip_norm, release.dimension, release.rounds)
-    return same and phase.name == release.name
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise DeviceBusy(f"Expected one process at a time on {folder}; another one has it open.") from None
+    return handle

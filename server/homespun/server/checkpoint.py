@@ -60,7 +60,7 @@ class Checkpoint:
     """From the reservation to the new state."""
     state_digest: str
     release_digest: str
-    """SHA-256 of the noisy sum that made this state; the ledger's ``release`` row holds the same."""
+    """SHA-256 of the noisy sum that made this state; the ledger's ``commit`` holds the same."""
     noise_std: float
     signal_to_noise: float | None
     """Norm of the noisy mean over the expected norm of its noise; ``None`` without noise."""

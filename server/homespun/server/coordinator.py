@@ -1,8 +1,9 @@
 """The round coordinator: which noisy sum comes next, who is asked, and what may be released.
 
-One round is: reserve in the ledger, ask the cohort, open the sum, update the state, write the checkpoint, record the
-release, tell whoever observes, commit. Each step is on disk before the next begins, so a run that is killed anywhere goes
-on where it stopped. A reservation that was never released is taken up again, not paid twice: nothing came out of it.
+One round is: reserve in the ledger, ask the cohort, open the sum, update the state, write the checkpoint, tell whoever
+observes, commit. Each step is on disk before the next begins, so a run that is killed anywhere goes on where it stopped. A
+reservation without a checkpoint is taken up again, not paid twice: nothing came out of it. One with a checkpoint is
+finished with what the checkpoint holds, and its data is not asked for again.
 """
 
 import homespun.wire.quiet  # noqa: F401  isort: skip   telemetry off, before flwr is imported
@@ -17,9 +18,21 @@ from typing import Any, Generic
 from flwr.serverapp import Grid
 from torch import Tensor
 
-from homespun.privacy import LedgerDamaged, Noise, NoiseStream, Phase, Plan, ReleasePlan, RunLedger, Trust, open_sum
+from homespun.privacy import (
+    LedgerDamaged,
+    Noise,
+    NoiseStream,
+    Phase,
+    Plan,
+    ReleasePlan,
+    Trust,
+    open_sum,
+    release_event,
+)
+from homespun.privacy.ledger import Ledger, Reservation
 from homespun.server.checkpoint import Checkpoint, State, latest, save
 from homespun.server.cohort import ask, draw_cohort, wait_for_nodes
+from homespun.server.run_ledger import account_of
 from homespun.wire import RoundRequest
 
 
@@ -82,7 +95,7 @@ class RoundReport(Generic[State]):
 def coordinate(
     training: Training[State],
     grid: Grid,
-    ledger: RunLedger,
+    ledger: Ledger,
     checkpoints: Path,
     observe: Callable[[RoundReport[State]], None] = lambda report: None,
 ) -> State:
@@ -109,7 +122,7 @@ def coordinate(
         if number < done:
             continue
         started = time.monotonic()
-        ledger.reserve(run=training.run, round=number, phase=release.name)
+        reservation = _reserve(training, ledger, state, number, release)
         stream = training.noise(training.run, number)
         cohort = draw_cohort(release, training.members, stream)
         answers = ask(grid, nodes, training.members, _request(training, state, number, release, phase_round), cohort)
@@ -130,13 +143,13 @@ def coordinate(
             signal_to_noise=_signal_to_noise(mean, noise_std),
         )
         save(checkpoints, state, checkpoint)
-        _finish(training, ledger, state, checkpoint, observe)
+        _finish(training, ledger, reservation, state, checkpoint, observe)
     return state
 
 
 def _take_up(
     training: Training[State],
-    ledger: RunLedger,
+    ledger: Ledger,
     checkpoints: Path,
     observe: Callable[[RoundReport[State]], None],
 ) -> tuple[State, int]:
@@ -146,29 +159,57 @@ def _take_up(
         return training.initial, 0
     state, checkpoint = found
     paid = sum(Decimal(release.rho) for number, _, release, _ in training.schedule() if number <= checkpoint.round)
-    if ledger.spent(training.run) < paid:
+    spent = ledger.spent(account_of(training.run))
+    if spent < paid:
         raise LedgerDamaged(
-            f"Expected spent={ledger.spent(training.run)} in [{paid}, inf) (rho) in run {training.run}: there are "
+            f"Expected spent={spent} in [{paid}, inf) (rho) in run {training.run}: there are "
             f"checkpoints of {checkpoint.round + 1} rounds. The ledger beside them is not theirs."
         )
-    pending = ledger.open_reservation(training.run)
-    if pending is not None and pending.round == checkpoint.round:
-        _finish(training, ledger, state, checkpoint, observe)
+    pending = pending_round(ledger, training.run, checkpoint.round)
+    if pending is not None:
+        _finish(training, ledger, pending, state, checkpoint, observe)
     return state, checkpoint.round + 1
+
+
+def pending_round(ledger: Ledger, run: int, round: int) -> Reservation | None:
+    """The reservation of a round that was paid for and not committed; None where there is none."""
+    for reservation in ledger.open_reservations():
+        if reservation.account == account_of(run) and reservation.subject["round"] == round:
+            return reservation
+    return None
+
+
+def _reserve(training: Training[State], ledger: Ledger, state: State, number: int, release: ReleasePlan) -> Reservation:
+    """Pay for a round, unless it is paid for already and nothing came out of it."""
+    pending = pending_round(ledger, training.run, number)
+    if pending is not None:
+        return pending
+    event = release_event(release, count=1) if release.variance > 0 else None
+    subject: dict[str, str | int] = {
+        "run": training.run,
+        "round": number,
+        "phase": release.name,
+        "plan_sha256": training.plan.digest,
+        "backbone_sha256": state.digest,
+    }
+    return ledger.reserve(account_of(training.run), event, subject)
 
 
 def _finish(
     training: Training[State],
-    ledger: RunLedger,
+    ledger: Ledger,
+    reservation: Reservation,
     state: State,
     checkpoint: Checkpoint,
     observe: Callable[[RoundReport[State]], None],
 ) -> None:
     """What is left of a round once its checkpoint is on disk. Each step may be repeated."""
-    ledger.release(run=training.run, round=checkpoint.round, digest=checkpoint.release_digest)
     rounds = sum(phase.rounds for phase in training.phases)
     observe(RoundReport(run=training.run, rounds=rounds, checkpoint=checkpoint, state=state))
-    ledger.commit(run=training.run, round=checkpoint.round)
+    sampled = training.plan.spec.participation.sampling_probability is not None
+    # The size of a Poisson sample is what amplification by sampling keeps secret: it has no place in a ledger.
+    facts = {} if sampled else {"asked": sum(training.members), "answered": checkpoint.devices}
+    ledger.commit(reservation, checkpoint.release_digest, facts)
 
 
 def _request(

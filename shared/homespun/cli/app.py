@@ -9,6 +9,7 @@ import click
 import typer
 
 from homespun.cli import voice
+from homespun.cli.audit import audit
 from homespun.cli.bench import bench
 from homespun.cli.config import config
 from homespun.cli.doctor import doctor
@@ -51,6 +52,7 @@ def _root(
 
 app.command("simulate")(simulate)
 app.add_typer(runs, name="runs")
+app.add_typer(audit, name="audit")
 app.add_typer(bench, name="bench")
 app.command("doctor")(doctor)
 app.add_typer(config, name="config")

@@ -55,7 +55,7 @@ def find_runs(folder: Path) -> list[RunFolder]:
     """All run folders directly in ``folder``, oldest first; other folders are left out."""
     if not folder.is_dir():
         return []
-    marks = ("summary.json", "config.toml", "privacy_ledger.jsonl")
+    marks = ("summary.json", "config.toml", "privacy_ledger.sqlite")
     found = [path for path in folder.iterdir() if path.is_dir() and any((path / mark).is_file() for mark in marks)]
     return [read_run(path) for path in sorted(found)]
 

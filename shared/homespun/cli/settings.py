@@ -5,7 +5,7 @@ kebab-case, the same words as the flags:
 
     epsilon = 1.0            # or "inf"
     shots = [0, 5, 20, 80]
-    adapter-privacy = "none"
+    adapter-privacy = "record:2"
 
 The defaults themselves belong to the simulation; a setting that nobody gave is left out.
 """
@@ -117,7 +117,7 @@ def _participation(value: object) -> str:
 
 def _adapter_privacy(value: object) -> str:
     text = _text(value)
-    if text != "none":
+    if text != "exact":
         found = re.fullmatch(r"record:([0-9.eE+-]+)", text)
         if not found or not 0 < float(found.group(1)) < math.inf:
             raise _Refused
@@ -140,7 +140,7 @@ SETTINGS: dict[str, Setting] = {
         Setting(name="rank", rule="a whole number >= 1", read=_whole(1)),
         Setting(name="users", rule="a whole number >= 2", read=_whole(2)),
         Setting(name="participation", rule="full, or poisson:q with q in (0, 1)", read=_participation),
-        Setting(name="adapter-privacy", rule="none, or record:E with E > 0", read=_adapter_privacy),
+        Setting(name="adapter-privacy", rule="exact, or record:E with E > 0", read=_adapter_privacy),
         Setting(name="engine", rule="one of vectorised, faithful, ray", read=_one_of("vectorised", "faithful", "ray")),
         Setting(name="features", rule="one of text, item, text+item", read=_one_of("text", "item", "text+item")),
         Setting(name="encoder", rule="the name or the path of a sentence encoder", read=_text),

@@ -72,7 +72,7 @@ def simulate(
         str | None, typer.Option(metavar="full|poisson:Q", help="Who takes part in a round.")
     ] = None,
     adapter_privacy: Annotated[
-        str | None, typer.Option(metavar="none|record:E", help="Record-level privacy of each adapter, or none.")
+        str | None, typer.Option(metavar="exact|record:E", help="Privacy loss of an adapter, for one label; or exact.")
     ] = None,
     engine: Annotated[
         str | None, typer.Option(metavar="NAME", help="How the rounds are run: vectorised, faithful or ray.")

@@ -14,7 +14,12 @@ __all__ = ["METHODS", "print_result", "show"]
 
 # In the order of every table: what is claimed first, then what it is compared with, then the controls.
 METHODS: dict[str, str] = {
-    "personal": "personal, private",
+    "personal": "personal, exact",
+    "private_8": "personal, record:8",
+    "private_4": "personal, record:4",
+    "private_2": "personal, record:2",
+    "private_1": "personal, record:1",
+    "private": "personal, as asked",
     "gated": "personal, gated",
     "global": "global (average user)",
     "local_only": "local only",

@@ -7,6 +7,7 @@ True
 The way of a dataset: `read` -> `index` -> `folds` -> Comparisons.
 """
 
+from homespun.preferences.answers import Answers
 from homespun.preferences.comparisons import EVIDENCE_PER_VOTE, Comparisons, join, pair_choices, pair_votes
 from homespun.preferences.errors import (
     BadRow,
@@ -26,6 +27,7 @@ from homespun.preferences.splits import Fold, folds
 
 __all__ = [
     "EVIDENCE_PER_VOTE",
+    "Answers",
     "BadRow",
     "Catalogue",
     "Comparisons",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from homespun.preferences.answers import Answers, lay_out
 from homespun.preferences.comparisons import Comparisons, join, pair_choices, pair_votes, random_halvings
 from homespun.preferences.records import Catalogue, Labels
 
@@ -141,6 +142,12 @@ def compare(
         half=None if half is None else half[votes],
     )
     return join(of_choices, of_votes) if (~votes).any() else of_votes
+
+
+def answers(rows: Table, place: Index, people: int) -> Answers:
+    """Lay labels, whose people are numbered below `people`, out by their place of arrival, shape `(labels,)`."""
+    sign = np.where(rows.votes, np.sign(rows.value), 1.0)
+    return lay_out(person=rows.person, place=place, first=rows.a, second=rows.b, sign=sign, people=people)
 
 
 def shuffle(rows: Table, rng: np.random.Generator) -> Table:

@@ -23,6 +23,7 @@ import numpy as np
 from homespun.preferences import _table
 from homespun.preferences._division import TEST_SHARE, Division, divide, kept_shots, units_of
 from homespun.preferences._table import Table
+from homespun.preferences.answers import Answers
 from homespun.preferences.comparisons import Comparisons
 from homespun.preferences.errors import NotEnoughItems, NotEnoughPeople
 from homespun.preferences.records import Catalogue, Labels
@@ -51,6 +52,8 @@ class Fold:
     """The first n labels of each evaluated person in a random order, not in order of time."""
     shuffled: dict[int, Comparisons]
     """The same labels with votes permuted within each person and choices given a random sign: a control."""
+    answers: Answers
+    """The labels of the most shots one by one, by arrival: those of n shots are the first n places."""
     test: Comparisons
     seen_users: tuple[int, ...]
     """Indices into `Labels.users`: people with a pair outside the held-out part."""
@@ -140,11 +143,13 @@ def _fold(division: Division, rows: Table, shots: tuple[int, ...], spec: SplitSp
     pool = rows.take(division.open & division.unseen).among(chosen)
     rank = _table.random_rank(pool.person, rng)
     given = {n: pool.take(rank < n) for n in shots}
+    most_given = rank < max(shots)
     return Fold(
         number=division.number,
         seen=seen.take(has),
         shots={n: _table.compare(part, len(chosen), most, rng) for n, part in given.items()},
         shuffled={n: _table.compare(_table.shuffle(part, rng), len(chosen), most, rng) for n, part in given.items()},
+        answers=_table.answers(pool.take(most_given), rank[most_given], len(chosen)),
         test=_table.compare(test, len(chosen), spec.max_test_pairs, rng, cap=True),
         seen_users=tuple(division.seen_people[has].tolist()),
         unseen_users=tuple(division.people.tolist()),

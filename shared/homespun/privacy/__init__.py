@@ -1,7 +1,8 @@
 """User-level privacy of everything that leaves a device.
 
-Spec to plan (`PrivacySpec.build`), the bounded noisy sum (`contribute`, `open_sum`), and the ledger that holds a run
-to its plan (`RunLedger`). This package knows nothing of learners, transport or masks.
+Spec to plan (`PrivacySpec.build`), the bounded noisy sum (`contribute`, `open_sum`), and, in
+`homespun.privacy.ledger`, the ledgers that hold a run to its plan and a device to its owner's cap. This package knows
+nothing of learners, transport or masks.
 
 >>> release = Release(name="mean", rounds=1, share=1.0, clip_norm=1.0, dimension=8)
 >>> spec = PrivacySpec(epsilon=1.0, delta=1e-5, unit=Unit.DEVICE, relation=Relation.ADD_OR_REMOVE,
@@ -18,6 +19,7 @@ from homespun.privacy.crosscheck import continuous_equivalent, gaussian_delta, g
 from homespun.privacy.errors import (
     AccountantsDisagree,
     CohortTooSmall,
+    HeadRefused,
     LatticeOverflow,
     LedgerBusy,
     LedgerDamaged,
@@ -26,10 +28,9 @@ from homespun.privacy.errors import (
     PrivacyBudgetExhausted,
     PrivacyError,
     ReservationError,
+    SignatureRefused,
 )
 from homespun.privacy.lattice import decode, encode, from_ring, ring_sum, to_ring
-from homespun.privacy.ledger import LEDGER_NAME, RunLedger, read_ledger
-from homespun.privacy.ledger_rows import Reservation
 from homespun.privacy.noise import NoiseStream, discrete_gaussian, draw_shares
 from homespun.privacy.plan import Claim, Plan, ReleasePlan, canonical_json
 from homespun.privacy.private_sum import Noise, Phase, contribute, open_sum
@@ -37,11 +38,11 @@ from homespun.privacy.spec import PrivacySpec, Release
 from homespun.privacy.terms import Participation, Relation, Trust, Unit
 
 __all__ = [
-    "LEDGER_NAME",
     "AccountantsDisagree",
     "Claim",
     "CohortTooSmall",
     "GaussianEvent",
+    "HeadRefused",
     "LatticeOverflow",
     "LedgerBusy",
     "LedgerDamaged",
@@ -58,9 +59,8 @@ __all__ = [
     "Relation",
     "Release",
     "ReleasePlan",
-    "Reservation",
     "ReservationError",
-    "RunLedger",
+    "SignatureRefused",
     "Trust",
     "Unit",
     "canonical_json",
@@ -77,7 +77,6 @@ __all__ = [
     "gaussian_epsilon",
     "open_sum",
     "plan_events",
-    "read_ledger",
     "release_event",
     "ring_sum",
     "to_ring",

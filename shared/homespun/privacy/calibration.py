@@ -9,12 +9,11 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
+from dataclasses import replace
 from functools import lru_cache
 
-import numpy as np
-
-from homespun.privacy.accountant import Bound, GaussianEvent, compose, event_rdp
+from homespun.privacy.accountant import Bound, GaussianEvent, compose
+from homespun.privacy.cost import event_cost
 from homespun.privacy.crosscheck import continuous_equivalent
 from homespun.privacy.errors import AccountantsDisagree, LatticeOverflow
 from homespun.privacy.gaussian_table import LARGEST_TABLE, TOTAL_VARIATION, tail
@@ -27,7 +26,6 @@ __all__ = ["base_sigma", "build_plan", "plan_events"]
 CLIP_UNITS = tuple(2**bits for bits in range(14, 9, -1))  # bias of rounding: below 2^-14 .. 2^-10 of the clip norm
 SMALLEST_SHARE_VARIANCE = 16  # integer std 4: tau is below 1e-66 per share (privacy of sums, arXiv:2102.06387)
 _MARGIN = 1e-6  # epsilon is calibrated this much below the target, so that float arithmetic cannot pass it
-_GRID = 10**18  # rho is written with 18 decimals, rounded up
 
 
 def build_plan(spec: PrivacySpec) -> Plan:
@@ -171,16 +169,9 @@ def _table_slack(spec: PrivacySpec) -> float:
 
 
 def _with_rho(draft: ReleasePlan, event: GaussianEvent, bound: Bound) -> ReleasePlan:
-    """Add the cost of one round, a decimal that is never below the exact one."""
-    if event.sampling_probability is None:
-        exact = Fraction(draft.clip_units**2, 2 * draft.variance)
-        extra = 1 if event.shares > 1 else 0  # what tau adds is below 1e-50: one unit of the last digit covers it
-    else:
-        exact = Fraction(float(event_rdp(event, np.array([bound.order]))[0]) / bound.order)
-        extra = 1000  # float arithmetic: 1e-15, a thousand units
-    whole = math.ceil(exact * _GRID) + extra
-    fields = {**draft.to_dict(), "rho": f"{whole // _GRID}.{whole % _GRID:018d}"}
-    return ReleasePlan.from_dict(fields)
+    """Add the cost of one round, the same that a ledger will ask for it."""
+    rho = event_cost(replace(event, count=1), bound.order if event.sampling_probability is not None else None)
+    return ReleasePlan.from_dict({**draft.to_dict(), "rho": str(rho)})
 
 
 def _claim(spec: PrivacySpec, bound: Bound, check: float, method: str) -> Claim:

@@ -10,8 +10,10 @@
     |-- NoiseStreamForked           a seeded stream was used in a forked process: its noise would repeat
     `-- LedgerError
         |-- LedgerBusy              another process is writing this ledger
-        |-- LedgerDamaged           the chain of rows is broken
-        `-- ReservationError        a row out of order: reserved twice, released or committed without a reservation
+        |-- LedgerDamaged           an entry was edited, dropped or moved, or does not follow from those before it
+        |-- ReservationError        an entry out of order: reserved twice, or ended without a reservation
+        |-- SignatureRefused        a signature is missing or false
+        `-- HeadRefused             a head that is older than, or not a continuation of, one that is remembered
 
 A bad argument is a ``ValueError`` of the standard library.
 
@@ -25,6 +27,7 @@ Expected spent=2 in [0, 1].
 __all__ = [
     "AccountantsDisagree",
     "CohortTooSmall",
+    "HeadRefused",
     "LatticeOverflow",
     "LedgerBusy",
     "LedgerDamaged",
@@ -33,6 +36,7 @@ __all__ = [
     "PrivacyBudgetExhausted",
     "PrivacyError",
     "ReservationError",
+    "SignatureRefused",
 ]
 
 
@@ -65,12 +69,20 @@ class LedgerError(PrivacyError):
 
 
 class LedgerBusy(LedgerError):
-    """A ledger was not opened because another process holds it."""
+    """An entry was not written because another process held the ledger for too long."""
 
 
 class LedgerDamaged(LedgerError):
-    """A ledger was not opened because a row was edited, dropped, reordered or is not a row."""
+    """A ledger was not opened because an entry was edited, dropped or moved, or is not an entry."""
 
 
 class ReservationError(LedgerError):
-    """A row was refused because it does not follow from the rows before it."""
+    """An entry was refused because it does not follow from those before it. Nothing was written."""
+
+
+class SignatureRefused(LedgerError):
+    """A signature is missing, false, or by a key that may not sign here."""
+
+
+class HeadRefused(LedgerError):
+    """A witness did not countersign: it remembers a head that this one does not continue."""

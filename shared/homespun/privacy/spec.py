@@ -106,6 +106,16 @@ class PrivacySpec:
         for field, kind in (("unit", Unit), ("relation", Relation), ("trust", Trust), ("participation", Participation)):
             value = getattr(self, field)
             _require(isinstance(value, kind), f"Expected {field}={value!r} as a {kind.__name__}.")
+        _require(
+            self.unit is Unit.DEVICE,
+            f"Expected unit={self.unit.value!r} as 'device': one record moves a device's clipped vector by up to twice "
+            "the clip norm, and a plan of sums accounts for one.",
+        )
+        _require(
+            self.relation is Relation.ADD_OR_REMOVE,
+            f"Expected relation={self.relation.value!r} as 'add-or-remove': the noise is calibrated to a device whose "
+            "data is present or absent; exchanging it would cost twice as much.",
+        )
         _require(1 <= self.population < 2**31, f"Expected population={self.population} in [1, 2^31).")
         _require(
             0.0 < self.delta < 1.0 / self.population,

@@ -38,14 +38,13 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
 
 
 class Refusal(Enum):
-    """Every reason that a node may give; the numbers are Flower error codes above its own (0 to 8)."""
+    """The one word that a node may give; the number is a Flower error code above its own (0 to 8).
 
-    MALFORMED = 100
-    """The request does not fit the schema."""
-    UNKNOWN_PHASE = 101
-    """The device does not know this phase, or the release is not the one it was built for."""
-    FAILED = 102
-    """Anything else; the cause stays on the device."""
+    Malformed, not allowed, not payable or failed: which of them it was would tell the server about the owner's policy
+    and budget, or about the data. It stays on the device, in its ledger.
+    """
+
+    DECLINED = 100
 
     def error(self) -> Error:
         """The error reply: a code and a fixed word, nothing of what happened."""

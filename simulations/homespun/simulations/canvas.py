@@ -29,7 +29,12 @@ BLUE, GREEN, ORANGE, RED, PURPLE, SKY = "#0072b2", "#008f68", "#c07800", "#c8500
 
 # method: (label, colour, dashes, width)
 STYLES: dict[str, tuple[str, str, str, float]] = {
-    "personal": ("personal, private", BLUE, "-", 2.4),
+    "personal": ("personal, exact", BLUE, "-", 2.4),
+    "private_8": ("personal, record:8", "#1f7fb8", "-", 1.2),
+    "private_4": ("personal, record:4", "#4a96c9", "-", 1.2),
+    "private_2": ("personal, record:2", "#74aed6", "-", 1.2),
+    "private_1": ("personal, record:1", "#9bc5e1", "-", 1.2),
+    "private": ("personal, record:E", SKY, ":", 1.6),
     "gated": ("personal, gated", GREEN, "-", 1.6),
     "global": ("global", INK, "-", 1.8),
     "local_only": ("local only", PURPLE, "-", 1.2),

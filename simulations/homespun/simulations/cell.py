@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from homespun.client.device import read_request, statistic_or_nothing
+from homespun.client.statistic import read_request, statistic_or_nothing
 from homespun.personal import Backbone, Pairs
 from homespun.privacy import Noise, Phase, contribute, ring_sum
 from homespun.wire import Contribution, RoundRequest
@@ -19,12 +19,18 @@ CHUNK_VALUES = 2**22  # statistics in flight, in numbers: 16 MiB of float32, a f
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """Simulated people and the learner on their devices."""
+    """Simulated people and the learner on their devices.
+
+    Their vectors and noise are those of devices; vaults, ledgers and policies are not there (engine ``faithful`` has them).
+    """
 
     pairs: Pairs = field(repr=False)
     phases: Mapping[str, Phase[Backbone, Pairs]] = field(repr=False)
     noise: Callable[[int, int], Noise] = field(repr=False)
     """Where the cell's noise shares come from, given the run and the round."""
+
+    def note_malformed(self) -> None:
+        """Nothing: a cell is no device and has no ledger."""
 
     def contribute(self, request: RoundRequest) -> Contribution:
         """Answer a round for everybody in the cell, or for the participants that the request names.

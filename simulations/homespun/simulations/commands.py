@@ -2,31 +2,38 @@
 
 import homespun.wire.quiet  # noqa: F401  isort: skip   telemetry off, before flwr is imported
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from flwr.app import Context
 from safetensors.torch import save_file
 
+from homespun.client.app import Contributor
 from homespun.encoder import Progress
 from homespun.personal import Backbone, TierCaps, fit, predict
-from homespun.privacy import RunLedger, compose
+from homespun.privacy import compose
+from homespun.privacy.ledger import EXPORT_NAME, Ledger
 from homespun.server.checkpoint import latest
-from homespun.server.coordinator import RoundReport
+from homespun.server.coordinator import RoundReport, pending_round
+from homespun.server.run_ledger import account_of
+from homespun.simulations.devices import declare_devices, simulated_devices
 from homespun.simulations.engine import contributors, train
 from homespun.simulations.evaluation import Evaluation, correct, evaluate, per_person
 from homespun.simulations.methods import reference_methods
 from homespun.simulations.options import Options
 from homespun.simulations.ray_runtime import require_ray
+from homespun.simulations.record_adapters import asked_plan, private_adapters, record_plans
 from homespun.simulations.report import render
 from homespun.simulations.run_folder import RunFolder
+from homespun.simulations.run_record import open_ledger
 from homespun.simulations.statement import RunFacts, summarise
 from homespun.simulations.summary import pool
 from homespun.simulations.training import Course, FoldData, fold_data, plan_course
-from homespun.simulations.world import prepare, read_data
+from homespun.simulations.world import World, prepare, read_data
 
 WATCHED_SHOTS = 20  # labels behind the accuracy that is shown while a run goes on
 WATCHED_PEOPLE = 300
@@ -98,6 +105,7 @@ def _run(options: Options, folder: RunFolder, reporter: Reporter) -> dict[str, A
     world = prepare(options, dataset, progress=_encoding(reporter))
     folds = list(fold_data(world, options))
     course = plan_course(world, folds, options)
+    asked, plans = asked_plan(options, course.geometry.dim), record_plans(options, course.geometry.dim)
     clock.lap("encode")
     for sentence in course.plan.spec.advice:
         reporter.note(sentence)
@@ -106,16 +114,14 @@ def _run(options: Options, folder: RunFolder, reporter: Reporter) -> dict[str, A
     reporter.stage("train", total=rounds * len(folds))
     evaluations: list[Evaluation] = []
     backbones: list[Backbone] = []
-    with RunLedger(folder.path, course.plan) as ledger:
+    with open_ledger(folder, course.plan, None if asked is None else asked.to_dict()) as ledger:
         done = {fold.number: _rounds_done(folder, ledger, fold.number) for fold in folds}
         for name in ("metrics.jsonl", "sent.jsonl"):
             folder.keep_rounds(name, done)
         reporter.advance(sum(done.values()))
         for fold in folds:
             watch = _Watch(folder=folder, fold=fold, course=course, ledger=ledger, reporter=reporter, options=options)
-            at_node = contributors(
-                options.engine, fold.seen, course.phases, cell_size=options.cell_size, seed=options.seed
-            )
+            at_node = _people(options, folder.path, fold, course, world)
             backbone = train(
                 course.training(fold, options),
                 at_node,
@@ -125,6 +131,9 @@ def _run(options: Options, folder: RunFolder, reporter: Reporter) -> dict[str, A
                 observe=watch.observe,
             )
             backbones.append(backbone)
+        if options.engine == "faithful":
+            declare_devices(ledger, folder.path)
+        ledger.export(folder.path, EXPORT_NAME)
     clock.lap("train")
 
     reporter.stage("evaluate", total=len(folds))
@@ -132,7 +141,15 @@ def _run(options: Options, folder: RunFolder, reporter: Reporter) -> dict[str, A
     for fold, backbone in zip(folds, backbones, strict=True):
         methods, baselines = reference_methods(world, fold, backbone, course, options)
         notes.update(baselines)
-        evaluations.append(evaluate(backbone, fold.evidence, methods, caps=TierCaps(), seed=options.seed + fold.number))
+        adapters = {
+            name: private_adapters(backbone, course.public, fold.evidence, plan, seed=options.seed, fold=fold.number)
+            for name, plan in plans.items()
+        }
+        evaluations.append(
+            evaluate(
+                backbone, fold.evidence, methods, adapters=adapters, caps=TierCaps(), seed=options.seed + fold.number
+            )
+        )
         reporter.advance()
     labels = torch.cat([fold.labels for fold in folds])
     save_file({**pool(evaluations), "labels": labels}, folder.path / "evaluation.safetensors")
@@ -176,7 +193,7 @@ class _Watch:
         folder: RunFolder,
         fold: FoldData,
         course: Course,
-        ledger: RunLedger,
+        ledger: Ledger,
         reporter: Reporter,
         options: Options,
     ) -> None:
@@ -191,7 +208,7 @@ class _Watch:
         done = report.checkpoint
         own = predict(report.state, fit(report.state, self._shots), self._test, caps=TierCaps())
         claim = self._course.plan.claim
-        events = self._ledger.events(report.run)
+        events = self._ledger.events(account_of(report.run))
         noisy = claim.epsilon is not None
         status = {
             "schema_version": 1,
@@ -230,13 +247,25 @@ class _Watch:
         self._reporter.advance()
 
 
-def _rounds_done(folder: RunFolder, ledger: RunLedger, fold: int) -> int:
+def _people(
+    options: Options, folder: Path, fold: FoldData, course: Course, world: World
+) -> Callable[[Context], Contributor]:
+    """Who answers at the nodes of a fold: devices or cells."""
+    if options.engine != "faithful":
+        return contributors(fold.seen, course.phases, cell_size=options.cell_size, seed=options.seed)
+    return simulated_devices(
+        folder, course.plan, fold.seen, course.phases,
+        seed=options.seed, fold=fold.number, texts=world.catalogue.texts,
+    )  # fmt: skip
+
+
+def _rounds_done(folder: RunFolder, ledger: Ledger, fold: int) -> int:
     """Rounds that are committed; one that was killed after its checkpoint is finished, and told of, when it is taken up."""
     found = latest(folder.checkpoints(fold), Backbone)
     if found is None:
         return 0
-    last, pending = found[1].round, ledger.open_reservation(fold)
-    return last if pending is not None and pending.round == last else last + 1
+    last = found[1].round
+    return last + 1 if pending_round(ledger, fold, last) is None else last
 
 
 def _encoding(reporter: Reporter) -> Progress:

@@ -14,9 +14,9 @@ from flwr.app import Context, RecordDict
 from flwr.serverapp import Grid
 
 from homespun.client.app import Contributor, client_app
-from homespun.client.device import Device
 from homespun.personal import Backbone, Pairs
-from homespun.privacy import Noise, NoiseStream, Phase, RunLedger
+from homespun.privacy import Noise, NoiseStream, Phase
+from homespun.privacy.ledger import Ledger
 from homespun.server.app import server_app
 from homespun.server.coordinator import RoundReport, Training, coordinate
 from homespun.simulations.cell import Cell
@@ -33,11 +33,10 @@ def members(engine: str, people: int, cell_size: int) -> tuple[int, ...]:
 
 
 def contributors(
-    engine: str, pairs: Pairs, phases: Mapping[str, Phase[Backbone, Pairs]], *, cell_size: int, seed: int
+    pairs: Pairs, phases: Mapping[str, Phase[Backbone, Pairs]], *, cell_size: int, seed: int
 ) -> Callable[[Context], Contributor]:
-    """Find who stands at a node from its Flower context. Contributors are made when they are asked."""
-    sizes = members(engine, pairs.users, cell_size)
-    kind = Device if engine == "faithful" else Cell
+    """Find the cell at a node from its Flower context; devices are found by `simulations.devices`."""
+    sizes = members("vectorised", pairs.users, cell_size)
     step = sizes[0]
 
     def at_node(context: Context) -> Contributor:
@@ -47,7 +46,7 @@ def contributors(
             return NoiseStream.seeded(seed, "shares", run, round, place)
 
         people = slice(place * step, place * step + sizes[place])
-        return kind(pairs=pairs.select(people), phases=phases, noise=noise)
+        return Cell(pairs=pairs.select(people), phases=phases, noise=noise)
 
     return at_node
 
@@ -55,7 +54,7 @@ def contributors(
 def train(
     training: Training[Backbone],
     at_node: Callable[[Context], Contributor],
-    ledger: RunLedger,
+    ledger: Ledger,
     checkpoints: Path,
     *,
     engine: str,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from homespun.personal import Backbone, Pairs, TierCaps, fit, gate, predict
+from homespun.personal import Adapter, Backbone, Pairs, Records, TierCaps, fit, gate, predict
 
 Method = Callable[[Pairs, Pairs], Tensor]
 """Evidence and test pairs of the same people to log-odds, float32 ``(people, test pairs)``."""
@@ -27,6 +27,8 @@ class Evidence:
     shots: Mapping[int, Pairs] = field(repr=False)
     shuffled: Mapping[int, Pairs] = field(repr=False)
     test: Pairs = field(repr=False)
+    records: Records = field(repr=False)
+    """The labels of the most shots one by one, by arrival."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,13 @@ class Evaluation:
 
 
 def evaluate(
-    backbone: Backbone, evidence: Evidence, methods: Mapping[str, Method], *, caps: TierCaps, seed: int
+    backbone: Backbone,
+    evidence: Evidence,
+    methods: Mapping[str, Method],
+    *,
+    adapters: Mapping[str, Mapping[int, Adapter]],
+    caps: TierCaps,
+    seed: int,
 ) -> Evaluation:
     """Evaluate a backbone, its adapters and their controls on unseen people.
 
@@ -53,6 +61,7 @@ def evaluate(
         backbone: What was trained.
         evidence: The people.
         methods: Further methods by name; each sees what the personal model sees.
+        adapters: Further adapters on the same backbone, by name and number of shots.
         caps: Bounds of personalization.
         seed: Of the draw of other users and of the bootstrap.
     """
@@ -60,7 +69,7 @@ def evaluate(
     generator = torch.Generator().manual_seed(seed)
     strangers = _strangers(test.users, generator)
     replicate = _Replicates(test, generator)
-    names = ("global", "personal", "gated", "other_user", "shuffled", *methods)
+    names = ("global", "personal", "gated", "other_user", "shuffled", *adapters, *methods)
     accuracy: dict[str, list[Tensor]] = {name: [] for name in names}
     errors: dict[str, list[Tensor]] = {"personal": [], "gated": []}
     gates: list[Tensor] = []
@@ -75,6 +84,7 @@ def evaluate(
             "gated": torch.where(open_.unsqueeze(1), own.total, own.shared),
             "other_user": predict(backbone, adapter.reassigned(strangers), test, caps=caps).total,
             "shuffled": predict(backbone, fit(backbone, evidence.shuffled[n]), test, caps=caps).total,
+            **{name: predict(backbone, made[n], test, caps=caps).total for name, made in adapters.items()},
             **{name: method(shots, test) for name, method in methods.items()},
         }
         right = {name: correct(margin) for name, margin in margins.items()}

@@ -21,6 +21,7 @@ __all__ = ["Figure", "accuracy_against_epsilon", "draw"]
 
 _MAIN = ("personal", "gated", "global", "local_only", "pooled", "other_user", "shuffled", "optimum")
 _OTHERS = ("personal", "global", "ditto", "ditto_private", "fedrep", "lore", "lore_repaired")
+_ADAPTERS = ("personal", "private_8", "private_4", "private_2", "private_1", "private", "global")
 _PHASES = ("#0072b2", "#3a93c8", "#008f68", "#c07800", "#a8578a")
 _STEPS = 100  # corners of the outline of a group of people: more would not be seen, and the page would grow with them
 
@@ -44,7 +45,15 @@ def draw(recorded: Recorded, *, folder: Path | None = None) -> tuple[Figure, ...
     Guarantees:
         * reproducible: the same run folder gives the same bytes.
     """
-    makers: tuple[Callable[[Recorded], Figure | None], ...] = (few_shot, others, people, privacy, budget, calibration)
+    makers: tuple[Callable[[Recorded], Figure | None], ...] = (
+        few_shot,
+        adapters,
+        others,
+        people,
+        privacy,
+        budget,
+        calibration,
+    )
     figures = tuple(figure for make in (*makers, training) if (figure := make(recorded)) is not None)
     folder = folder or recorded.run / "figures"
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,6 +74,24 @@ def few_shot(recorded: Recorded) -> Figure | None:
             title="What a few labels bring",
             caption="Mean accuracy over people never seen in training, by the number of labels each has given; bands are "
             "95 % intervals over people. Dashed lines are controls that must not rise above the global model.",
+            svg=svg,
+        )
+    )
+
+
+def adapters(recorded: Recorded) -> Figure | None:
+    """Exact and private adapters by labels given."""
+    if not any(_has(recorded, method) for method in _ADAPTERS if method.startswith("private")):
+        return None
+    svg = _curves(recorded, _ADAPTERS, name="adapters", title="Exact and private adapters by labels given")
+    return (
+        svg
+        if svg is None
+        else Figure(
+            name="adapters",
+            title="What protecting each label costs",
+            caption="Mean accuracy over people never seen in training. A private adapter is made of noisy sums over blocks of "
+            "5, 5, 10, 20, 40 labels as they arrive; the number in record:E is what one label may reveal over its whole life.",
             svg=svg,
         )
     )

@@ -29,7 +29,8 @@ class Options:
     users: int | None = None
     """Keep at most so many people; for the embedded population, simulate so many."""
     participation: str = "full"
-    adapter_privacy: str = "none"
+    adapter_privacy: str = "record:2"
+    """``exact``, or ``record:E``: the epsilon that one label of a person costs, whoever sees their adapter."""
     engine: str = "vectorised"
     features: str = "text"
     encoder: str | None = None
@@ -67,9 +68,8 @@ class Options:
             _require(value in known, f"Expected {name}={value} to be one of {', '.join(known)}.")
         Participation.parse(self.participation)
         _require(
-            self.adapter_privacy == "none",
-            f"Expected adapter-privacy={self.adapter_privacy} to be none: record-level private adapters are not built "
-            "yet, and a run that only claimed them would be worse than one without. Write none.",
+            self.adapter_privacy == "exact" or 0 < (_record_epsilon(self.adapter_privacy) or 0.0) < math.inf,
+            f"Expected adapter-privacy={self.adapter_privacy} as exact, or record:E with E in (0, inf).",
         )
 
     @classmethod
@@ -107,11 +107,25 @@ class Options:
         return cls.resolve(values)
 
     @property
+    def record_epsilon(self) -> float | None:
+        """Epsilon of one label in ``record:E``; None for exact adapters."""
+        return _record_epsilon(self.adapter_privacy)
+
+    @property
     def slug(self) -> str:
         """A short name for the run folder."""
         name = self.data if self.data == EMBEDDED else Path(self.data.rstrip("/")).name
         word = "".join(c if c.isalnum() else "-" for c in name.lower()).strip("-")[:32]
         return f"{word}-{self.split}-eps-{self.epsilon:g}"
+
+
+def _record_epsilon(mode: str) -> float | None:
+    """The number in ``record:E``; None where there is none."""
+    kind, _, number = mode.partition(":")
+    try:
+        return float(number) if kind == "record" else None
+    except ValueError:
+        return None
 
 
 def _require(condition: bool, text: str) -> None:

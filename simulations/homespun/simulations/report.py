@@ -19,7 +19,12 @@ __all__ = ["render"]
 
 # What each line of the accuracy table is, in the order of the table.
 _EXPLAINED: dict[str, str] = {
-    "personal": "the private backbone with the person's own adapter: what homespun claims",
+    "personal": "the private backbone with the person's own adapter, exact: for adapters that never leave their device",
+    "private_8": "the same with an adapter made of noisy sums: record-level privacy, the option record:8",
+    "private_4": "the same, record:4",
+    "private_2": "the same, record:2",
+    "private_1": "the same, record:1",
+    "private": "the same, at what was asked for",
     "gated": "the same, but a person whose own labels do not bear out the adapter keeps the global model",
     "global": "the private backbone without any adapter: the same for everybody",
     "local_only": "each person alone, without a backbone: what sharing brings is the distance to this line",
@@ -88,6 +93,7 @@ def _content(recorded: Recorded) -> dict[str, Any]:
         "labels": {method: style[0] for method, style in STYLES.items()},
         "headline": words.headline(summary),
         "claim": words.claim(summary),
+        "adapter_claim": words.adapter_claim(summary),
         "odds": words.odds(summary),
         "mu": words.composed_mu(summary.get("phases") or ()),
         "limits": words.limits(summary),

@@ -141,18 +141,23 @@ def _lock(path: Path) -> int:
     return handle
 
 
-def _environment() -> dict[str, Any]:
+def software() -> dict[str, str]:
+    """Versions of what decides a result, by name of the package."""
     versions = {}
     for name in PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             versions[name] = "not installed"
+    return versions
+
+
+def _environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
-        "versions": versions,
+        "versions": software(),
         "git_commit": _commit(),
         "argv": ["homespun", *sys.argv[1:]],
     }

@@ -16,6 +16,7 @@ from homespun.privacy import Plan
 from homespun.simulations.evaluation import Evaluation
 from homespun.simulations.options import Options
 from homespun.simulations.population import Truth
+from homespun.simulations.record_adapters import adapter_statement
 from homespun.simulations.summary import measure
 from homespun.simulations.training import Course, FoldData
 from homespun.simulations.world import World
@@ -42,6 +43,7 @@ def summarise(facts: RunFacts, run: Path) -> dict[str, Any]:
     """The summary of a finished run, strict JSON."""
     options, plan = facts.options, facts.course.plan
     measured = measure(facts.evaluations, seed=options.seed)
+    kept = measured.pop("kept_share")
     return {
         "schema_version": 1,
         "message_type": "summary",
@@ -72,10 +74,7 @@ def summarise(facts: RunFacts, run: Path) -> dict[str, Any]:
         "users_unseen": round(np.mean([fold.evidence.test.users for fold in facts.folds])),
         "dropped_shots": list(facts.folds[0].dropped_shots),
         **privacy_statement(plan, {row["phase"]: row["signal_to_noise"] for row in facts.rounds}),
-        "adapter_privacy": {
-            "mode": "exact",
-            "note": "Adapters are exact and never leave their device; whoever sees one, or what it ranks, is not bound.",
-        },
+        "adapter_privacy": adapter_statement(options, facts.course.geometry.dim, kept),
         **measured,
         "optimum": _optimum(facts, measured),
         "baselines": {name: dict(note) for name, note in facts.baselines.items()},

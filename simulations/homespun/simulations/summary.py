@@ -43,6 +43,7 @@ def measure(evaluations: Sequence[Evaluation], *, seed: int) -> dict[str, Any]:
     accuracy: dict[str, Any] = {}
     gain: dict[str, Any] = {}
     harm: dict[str, Any] = {}
+    kept: dict[str, Any] = {}
     for place, n in enumerate(shots):
         accuracy[str(n)], gain[str(n)] = {"users": people}, {}
         for m, method in enumerate(methods):
@@ -50,6 +51,12 @@ def measure(evaluations: Sequence[Evaluation], *, seed: int) -> dict[str, Any]:
             accuracy[str(n)][method] = {**_interval(row, resampled[m, place]), "worst_decile": _worst(row)}
             if method != "global":
                 gain[str(n)][method] = _interval(gains[m, place], resampled_gains[m, place])
+        exact = methods.index("personal")
+        kept[str(n)] = {
+            method: _kept(gains[[m, exact], place], resampled_gains[[m, exact], place])
+            for m, method in enumerate(methods)
+            if method.startswith("private")
+        }
         harm[str(n)] = {
             method: _harm(gains[methods.index(method), place], tensors[f"standard_error.{method}"][place])
             for method in ("personal", "gated")
@@ -59,6 +66,7 @@ def measure(evaluations: Sequence[Evaluation], *, seed: int) -> dict[str, Any]:
         "accuracy": accuracy,
         "gain": gain,
         "harm": harm,
+        "kept_share": kept,
         "harmed_share": harm[last]["gated"]["harmed"],
         "improved_share": harm[last]["gated"]["improved"],
         "gate_open_share": {str(n): float(tensors["gate_open"][place].float().mean()) for place, n in enumerate(shots)},
@@ -88,6 +96,23 @@ def _interval(row: Tensor, means: Tensor) -> dict[str, float]:
         "mean": float(row.mean()),
         "low": float(torch.quantile(means, 0.025)),
         "high": float(torch.quantile(means, 0.975)),
+    }
+
+
+def _kept(gains: Tensor, means: Tensor) -> dict[str, float] | None:
+    """Share of the exact adapter's gain that a private one keeps; None where there is no gain to speak of.
+
+    Args:
+        gains: Of the private and of the exact adapter, shape ``(2, people)``.
+        means: The same over resampled people, shape ``(2, RESAMPLES)``; both of the same people, so the share is paired.
+    """
+    if float(torch.quantile(means[1], 0.025)) <= 0:
+        return None
+    share = means[0] / means[1]
+    return {
+        "mean": float(gains[0].double().mean() / gains[1].double().mean()),
+        "low": float(torch.quantile(share, 0.025)),
+        "high": float(torch.quantile(share, 0.975)),
     }
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from homespun.encoder import sample_differences
-from homespun.personal import Backbone, Geometry, Pairs, average_user, preference_learner
+from homespun.personal import Backbone, Geometry, Pairs, PublicMoments, average_user, preference_learner
 from homespun.personal.bounds import universal_directions
 from homespun.preferences import Fold
 from homespun.privacy import NoiseStream, Participation, Phase, Plan, PrivacySpec, Relation, Trust, Unit
@@ -40,6 +40,7 @@ class Course:
     """What every fold of a run has in common: geometry, phases, plan, and where a training starts."""
 
     geometry: Geometry = field(repr=False)
+    public: PublicMoments = field(repr=False)
     plan: Plan
     phases: Mapping[str, Phase[Backbone, Pairs]] = field(repr=False)
     initial: Backbone = field(repr=False)
@@ -104,6 +105,7 @@ def plan_course(world: World, folds: list[FoldData], options: Options) -> Course
     )
     return Course(
         geometry=geometry,
+        public=PublicMoments.of(geometry, world.public.features.mean(0)),
         plan=spec.build(),
         phases={phase.name: phase for phase in learner.phases},
         initial=average_user(geometry.dim, 1, projection=world.projection.digest),
@@ -135,4 +137,5 @@ def _evidence(world: World, fold: Fold) -> Evidence:
         shots={n: world.pairs(part) for n, part in fold.shots.items()},
         shuffled={n: world.pairs(part) for n, part in fold.shuffled.items()},
         test=world.pairs(fold.test),
+        records=world.records(fold.answers),
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 from homespun.simulations.recorded import headline_shots
 
-__all__ = ["claim", "clause", "composed_mu", "headline", "limits", "odds", "short", "trade_off"]
+__all__ = ["adapter_claim", "claim", "clause", "composed_mu", "headline", "limits", "odds", "short", "trade_off"]
 
 _NORMAL = NormalDist()
 _TRUST = {
@@ -80,6 +80,12 @@ def headline(summary: Mapping[str, Any]) -> list[str]:
             sentences.append(f"That is a loss ({bounds}): on average people are better served by the global model.")
         else:
             sentences.append(f"The difference ({bounds}) cannot be told from none.")
+    row = _asked(summary)
+    if row is not None and row in cell:
+        sentences.append(
+            f"With adapters that protect each single label ({summary['adapter_privacy']['mode']}, see below) it is "
+            f"{_of_100(cell[row]['mean'])} of 100."
+        )
     harm = ((summary.get("harm") or {}).get(shots) or {}).get("personal")
     if harm:
         better, worse = _people(harm["improved"]), _people(harm["harmed"])
@@ -112,6 +118,21 @@ what a single {unit} holds."
     )
 
 
+def adapter_claim(summary: Mapping[str, Any]) -> str | None:
+    """The claim about adapters in one sentence; None where they are exact and nothing is claimed."""
+    adapter = summary.get("adapter_privacy") or {}
+    if adapter.get("epsilon") is None:
+        return None
+    unit = adapter["privacy_unit"]
+    return (
+        f"Adapters have a claim of their own, which is never added to that of the backbone. Against anyone who sees a person's "
+        f"adapter at any time, and all that is made of it, whatever one {unit} (one label that this person gave) says changes "
+        f"the chances of any outcome by at most epsilon = {short(adapter['epsilon'])} at delta = {short(adapter['delta'])} "
+        f"({adapter['neighboring_relation']} of one {unit}: it counts, or its place is blank; each {unit} is released once in "
+        f"its life). What many labels say together is not hidden: {clause(adapter['public'])}."
+    )
+
+
 def odds(summary: Mapping[str, Any]) -> str | None:
     """The claim as odds, from the trade-off curve; None without privacy."""
     mu = composed_mu(summary.get("phases") or ())
@@ -135,9 +156,11 @@ def limits(summary: Mapping[str, Any]) -> list[str]:
             "Adapters are exact in this run: no epsilon protects a person's own records from someone who reads that person's "
             "adapter or its outputs.",
         )
-    elif adapter.get("note"):
+    else:
         told.insert(
-            0, f"Adapters have a guarantee of their own, never added to the one above: {clause(adapter['note'])}."
+            0,
+            "The line 'personal, exact' is measured to compare with: no epsilon protects a record from someone who reads an "
+            "exact adapter.",
         )
     if summary.get("seeded_noise"):
         told.append(
@@ -164,6 +187,15 @@ def clause(text: str) -> str:
     """
     text = text.strip().removesuffix(".")
     return text[:1].lower() + text[1:] if text[1:2].islower() else text
+
+
+def _asked(summary: Mapping[str, Any]) -> str | None:
+    """The accuracy row of the private adapters that this run claims; None where they are exact."""
+    kind, _, number = str((summary.get("adapter_privacy") or {}).get("mode", "exact")).partition(":")
+    if kind != "record":
+        return None
+    row = f"private_{float(number):g}"
+    return row if any(row in cell for cell in (summary.get("accuracy") or {}).values()) else "private"
 
 
 def _people(value: float) -> str:

@@ -23,8 +23,10 @@ import torch
 
 from homespun.personal import Backbone, BasisPhase, Geometry, MeanPhase, Pairs, RefinePhase, average_user
 from homespun.privacy import NoiseStream, Participation, Phase, Plan, PrivacySpec, Relation, Release, Trust, Unit
-from homespun.privacy.ledger import RunLedger
+from homespun.privacy.ledger import SigningKey
 from homespun.server.coordinator import RoundReport, Training
+from homespun.server.run_ledger import open_run_ledger, run_genesis
+from homespun.simulations.devices import simulated_devices
 from homespun.simulations.engine import contributors, members, train
 from homespun.simulations.population import benchmark_population
 
@@ -174,10 +176,14 @@ def time_rounds(
         members=members(engine, work.pairs.users, CELL),
         noise=lambda run, round: NoiseStream.seeded(seed, "server", run, round),
     )
-    at_node = contributors(engine, work.pairs, phases, cell_size=CELL, seed=seed)
     with tempfile.TemporaryDirectory(prefix="homespun-bench-") as name:
         folder = Path(name)
-        with RunLedger(folder, work.plan) as ledger:
+        if engine == "faithful":
+            at_node = simulated_devices(folder, work.plan, work.pairs, phases, seed=seed)
+        else:
+            at_node = contributors(work.pairs, phases, cell_size=CELL, seed=seed)
+        genesis = run_genesis(work.plan, origin="homespun/bench")
+        with open_run_ledger(folder, SigningKey.generate("homespun-bench"), genesis) as ledger:
             began = _now()
             backbone = train(training, at_node, ledger, folder / "checkpoints", engine=engine, observe=observe)
     return Timed(

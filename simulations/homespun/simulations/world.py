@@ -11,8 +11,20 @@ import torch
 from torch import Tensor
 
 from homespun.encoder import Progress, Projection, SentenceEncoder, embed, fit_projection, item_features, load
-from homespun.personal import Pairs, make_pairs
-from homespun.preferences import Catalogue, Comparisons, Dataset, Fold, Labels, SplitKind, SplitSpec, folds, index, read
+from homespun.personal import Pairs, Records, make_pairs
+from homespun.preferences import (
+    Answers,
+    Catalogue,
+    Comparisons,
+    Dataset,
+    Fold,
+    Labels,
+    SplitKind,
+    SplitSpec,
+    folds,
+    index,
+    read,
+)
 from homespun.simulations import population
 from homespun.simulations.options import EMBEDDED, Options
 
@@ -57,6 +69,18 @@ class World:
             weight=torch.from_numpy(comparisons.weight),
             half=torch.from_numpy(comparisons.half),
             tier=torch.from_numpy(self.catalogue.tiers)[chosen.long()],
+        )
+
+    def records(self, answers: Answers) -> Records:
+        """Labels one by one over this world's features."""
+        first = torch.from_numpy(answers.first)
+        return Records(
+            features=self.features,
+            first=first,
+            second=torch.from_numpy(answers.second),
+            answer=torch.from_numpy(answers.sign).float(),
+            tier=torch.from_numpy(self.catalogue.tiers)[first.long()],
+            votes=answers.votes,
         )
 
     def folds(self, options: Options) -> Iterator[Fold]:

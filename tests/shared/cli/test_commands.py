@@ -216,7 +216,7 @@ def test_terminal_table(simulation: Any, capsys: pytest.CaptureFixture[str]) -> 
     simulation(simulate)
     assert run(["simulate"]) == 0
     out, err = capsys.readouterr()
-    assert out.count("personal, private") == 1  # shown once, though the simulation asked for it as well
+    assert out.count("personal, exact") == 1  # shown once, though the simulation asked for it as well
     assert "epsilon 1 at delta 1e-5 for one device, add-or-remove" in out
     assert "60.0 [59.0, 61.0]" in out
     assert "4.0%" in out
@@ -237,7 +237,7 @@ def test_bars_follow_a_run(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
         bars.table(SUMMARY)
         bars.table(SUMMARY)
     out, err = capsys.readouterr()
-    assert out.count("personal, private") == 1
+    assert out.count("personal, exact") == 1
     assert "train" in err and "2/2" in err
     assert "round 1/2 mean, epsilon 0.5 at delta 1e-5 for one device" in err
     assert "note: [odd] a note" in err

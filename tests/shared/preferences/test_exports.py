@@ -16,6 +16,7 @@ MODULES = [module.name for module in pkgutil.iter_modules(package.__path__)]
 def test_the_export_list() -> None:
     assert package.__all__ == [
         "EVIDENCE_PER_VOTE",
+        "Answers",
         "BadRow",
         "Catalogue",
         "Comparisons",

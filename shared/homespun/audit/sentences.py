@@ -1,0 +1,135 @@
+"""What a report says in words, each sentence from figures that stand beside it.
+
+The rules: unit, adversary and window stand in the sentence that holds an epsilon; odds before numbers; nothing is called
+anonymous; a lower bound finds bugs and proves no safety.
+
+>>> odds({"epsilon": 1.0, "delta": 1e-5}, what="the backbone", unit="device")
+'Whatever somebody concludes from the backbone is at most 2.8 times as likely with the data of one device as without it, \
+but for a chance of 1 in 100,000.'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from homespun.audit.rounding import of_100, one_in, short, times
+
+__all__ = ["ADVERSARIES", "HAZARDS", "POST_PROCESSING", "TITLES", "claim", "limits", "odds", "test"]
+
+TITLES = {
+    "A": "Backbone: everything that one device holds",
+    "B": "Adapter: one preference of one person",
+    "C": "Both together: one preference, seen through backbone and adapter",
+}
+ADVERSARIES = {
+    "A": "anyone but the server who sees every released backbone",
+    "A server": "the server, and anyone who sees every released backbone",
+    "B": "anyone who sees the adapter, or whatever it ranks",
+    "C": "anyone who sees the released backbones and the adapter, or whatever it ranks",
+}
+_SUBJECTS = {"A": "the backbone", "B": "the adapter", "C": "backbone and adapter together"}
+_HOLDS = {"device": "the data of one device", "record": "one preference"}
+
+POST_PROCESSING = (
+    "Whatever the server does with a noisy mean costs nothing: shrinkage, eigenvectors, choosing how many directions to keep.",
+    "An adapter is fitted to noisy sums alone where guarantee B is claimed; refitting it costs nothing.",
+    "No round was chosen by looking at private data, unless a declared text says otherwise.",
+)
+HAZARDS = (
+    ("floating point", "Sums and noise are whole numbers; real numbers only translate to the unit of the statistic."),
+    (
+        "random numbers",
+        "Noise comes from ChaCha20, keyed by 32 bytes of the operating system, unless it is declared as seeded.",
+    ),
+    ("tables of noise", "128-bit inverse tables; what their ends lose is taken off delta before epsilon is computed."),
+    ("timing", "Drawing noise takes nearly constant time; how long a device computes is not hidden."),
+    (
+        "logs and side channels",
+        "A device sends one vector and a count; there is no field for a loss, a metric or a reason.",
+    ),
+    (
+        "arithmetic of this report",
+        "Figures are floats rounded up to six decimals; two machines may differ in the last one.",
+    ),
+)
+
+
+def claim(name: str, numbers: Mapping[str, Any], *, adversary: str, window: str) -> str:
+    """One sentence with adversary, window, unit, relation, epsilon and delta."""
+    unit = numbers["privacy_unit"]
+    if numbers["epsilon"] is None:
+        return f"No bound is claimed against {adversary}, over {window}: {numbers['epsilon_reason']}."
+    return (
+        f"Against {adversary}, over {window}, {_HOLDS[unit]} changes the chances of any outcome by at most "
+        f"epsilon = {short(numbers['epsilon'])} at delta = {short(numbers['delta'])} "
+        f"({numbers['neighboring_relation']} of one {unit})."
+    )
+
+
+def odds(numbers: Mapping[str, Any], *, what: str, unit: str) -> str:
+    """An epsilon as odds."""
+    if numbers["epsilon"] is None:
+        return f"Whatever somebody concludes from {what} may be due to one {unit} alone."
+    return (
+        f"Whatever somebody concludes from {what} is at most {times(numbers['epsilon'])} times as likely with "
+        f"{_HOLDS[unit]} as without it, but for a chance of {one_in(numbers['delta'])}."
+    )
+
+
+def test(numbers: Mapping[str, Any], *, unit: str) -> str:
+    """The trade-off in people: what somebody finds who may be wrong once in a hundred times."""
+    row = next((row for row in numbers.get("trade_off", ()) if row["false_alarms"] == 0.01), None)
+    if row is None:
+        return ""
+    things = "devices that took part" if unit == "device" else "preferences that were given"
+    return (
+        f"Somebody who tries to tell which {unit if unit == 'device' else 'preference'}s are in it, and may raise 1 false alarm in 100, finds at most "
+        f"{of_100(row['found_at_most'])} of 100 {things}; blind guessing finds 1."
+    )
+
+
+def of(name: str) -> str:
+    """What a guarantee's outcome is concluded from."""
+    return _SUBJECTS[name]
+
+
+def limits(names: set[str], *, trust: set[str], sampled: bool, declared: Mapping[str, str]) -> list[str]:
+    """What is not claimed."""
+    told = ["That a device took part is hidden from nobody who talks to it: a guarantee covers what it contributed."]
+    if "B" not in names:
+        told.append(
+            "Nothing is claimed about adapters: whoever reads a person's adapter, or what it ranks, is bound by no epsilon here."
+        )
+    told.append(
+        "What people show to others themselves is outside every guarantee; so is an unlocked device in other hands."
+    )
+    if "central" in trust:
+        told.append(
+            "Where the server adds the noise it sees each clipped sum before noise: nothing is claimed against it."
+        )
+    if "distributed" in trust:
+        told.append(
+            "Where devices add the noise the server is assumed to see sums alone (secure aggregation). What one device's message "
+            "is worth alone stands in the figures, as 'stand-alone'."
+        )
+    if sampled:
+        told.append(
+            "Amplification by sampling rests on nobody knowing who was drawn; it does not hold against the server."
+        )
+    if "C" in names:
+        told.append(
+            "Guarantees of a device and of a preference have different units; C is their only sum, for one preference."
+        )
+    told += [
+        "Choosing settings by comparing runs on the same people is charged only for the ledgers that this report names.",
+        "Several devices of one person add up; the table 'several devices' says how.",
+        "A ledger shows what was reserved by those who kept it, not that the program did what it reserved: attacks look for that.",
+        "A lower bound finds bugs; it does not prove safety.",
+        "Nobody is called anonymous.",
+    ]
+    if declared.get("seeded-noise") or declared.get("seeded_noise"):
+        told.append(
+            "The noise was drawn from a seed, so that the run can be repeated: whoever knows the seed can take it away."
+        )
+    return told

@@ -1,0 +1,138 @@
+"""Bug 23: a round that failed is refunded, and the failure was after something had left.
+
+Published: accountants that compose after the noise (a crash before that is free); retry loops that draw fresh noise for the
+same round and pay once, so that the mean of the retries is nearly exact.
+
+Seen to fail: a rule that takes a burned reservation's cost back, and a device that answers a repeated round with new noise.
+"""
+
+import runpy
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from homespun.client import device as devices
+from homespun.client.errors import Declined
+from homespun.client.vault import Vault
+from homespun.privacy import CohortTooSmall, Release
+from homespun.privacy.ledger import Kind, event_cost
+from homespun.privacy.ledger.rules import State
+from homespun.server.run_ledger import account_of
+
+path = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("path.py"))))
+
+
+def no_room(*_: Any, **__: Any) -> None:
+    raise OSError("No space left on device")
+
+
+class Deaf:
+    """A witness that is there until it is asked to countersign."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def countersign(self, checkpoint: bytes, proof: Any) -> bytes:
+        raise ConnectionError("gone")
+
+
+FAILURES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    "the statistic's clip": lambda patch: patch.setattr(devices, "contribute", no_room),
+    "sealing the answer": lambda patch: patch.setattr(Vault, "write", no_room),
+    "the noise": lambda patch: patch.setattr("homespun.privacy.private_sum.draw_shares", no_room),
+}
+
+
+def check(tmp_path: Path, failure: str) -> None:
+    """A failure after the reservation: burned, still spent, and the next attempt pays again for its new noise."""
+    home = tmp_path / "device"
+    path.device(home).close()
+    with pytest.MonkeyPatch.context() as patch, path.device(home) as device:
+        FAILURES[failure](patch)
+        with pytest.raises((Declined, OSError)):
+            device.contribute(path.request(0))
+    with path.device(home) as device:
+        kinds = [entry.kind for entry in device.ledger.entries()]
+        assert kinds.count(Kind.RESERVE) == kinds.count(Kind.BURN) == 1
+        one = event_cost(device.ledger.events("device")[0], None)
+        assert device.spent == one
+        device.contribute(path.request(0))
+        assert device.spent == 2 * one
+    with path.device(home) as device:
+        assert device.spent == 2 * one
+        assert len(device.ledger.events("device")) == 2
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_what_was_reserved_stays_spent(failure: str, tmp_path: Path) -> None:
+    check(tmp_path, failure)
+
+
+def test_a_refund_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = State.take
+
+    def refunding(state: State, entry: Any) -> None:
+        burned = state.open.get(entry.body["reservation"]) if entry.kind is Kind.BURN else None
+        real(state, entry)
+        if burned is not None and burned.rho is not None:
+            state.accounts[burned.account].spent -= int(burned.rho * 10**18)
+
+    monkeypatch.setattr(State, "take", refunding)
+    with pytest.raises(AssertionError):
+        check(tmp_path, "the noise")
+
+
+def check_retries(tmp_path: Path) -> None:
+    """The same request again: the same bytes, paid once. Another request for the same round: no answer."""
+    with path.device(tmp_path / "device") as device:
+        first = device.contribute(path.request(0)).vector
+        spent = device.spent
+        for _ in range(3):
+            assert np.array_equal(device.contribute(path.request(0)).vector, first)
+        changed = {name: value + 0.5 for name, value in path.request(0).backbone.items()}
+        with pytest.raises(Declined):
+            device.contribute(path.request(0, backbone=changed))
+        assert device.spent == spent
+    with path.device(tmp_path / "device") as device:
+        assert np.array_equal(device.contribute(path.request(0)).vector, first)
+        assert device.spent == spent
+
+
+def test_a_retry_is_no_second_draw(tmp_path: Path) -> None:
+    check_retries(tmp_path)
+
+
+def test_a_second_draw_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices.Device, "_answers", lambda _: {})
+    monkeypatch.setattr(devices.Device, "_keep", lambda *_: None)
+    monkeypatch.setattr("homespun.privacy.ledger.rules._place", lambda *_: object())
+    with pytest.raises(AssertionError):
+        check_retries(tmp_path)
+
+
+def test_a_round_that_was_not_opened_is_paid_for_on_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too few answered: nothing is released, the reservation stands, and the round goes on under it without a new one."""
+    monkeypatch.setattr("homespun.server.cohort.ROUND_TIMEOUT_SECONDS", 0.0)
+    monkeypatch.setattr("homespun.server.cohort.NODES_POLL_SECONDS", 0.0)
+    release = Release(name="one", rounds=1, share=1.0, clip_norm=1.0, dimension=64)
+    plan = path.plan_of(release, population=5, min_survivors=5)
+    phase, pairs = path.Given(answer=path.nothing), path.people(5)
+    with pytest.raises(CohortTooSmall):
+        path.walk(plan, [phase], pairs, tmp_path / "run", tamper=lambda reply: None)
+    cost = Decimal(plan["one"].rho)
+    with path.run_ledger(tmp_path / "run", plan) as ledger:
+        assert cost * (1 - Decimal("1e-9")) < ledger.spent(account_of(0)) == ledger.genesis.cap
+        assert len(ledger.open_reservations()) == 1
+    path.walk(plan, [phase], pairs, tmp_path / "run")
+    with path.run_ledger(tmp_path / "run", plan) as ledger:
+        assert ledger.spent(account_of(0)) == ledger.genesis.cap
+        assert len(ledger.events(account_of(0))) == 1
+        assert ledger.open_reservations() == ()

@@ -1,0 +1,178 @@
+"""The report: what it says, that it follows from ledgers alone, and what it costs to make."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from homespun.audit.report import build_report, to_bytes
+from homespun.audit.rounding import of_100, one_in, short, times, up
+from homespun.audit.sources import find_sources
+from homespun.audit.writing import write_report
+from homespun.privacy import GaussianEvent, LedgerDamaged, LedgerError, Relation, Unit
+from homespun.privacy.accountant import compose
+from homespun.privacy.ledger import Genesis, Ledger, SigningKey
+
+
+def test_a_run_s_report_says_what_its_plan_promised(run_folder: Path) -> None:
+    report = build_report(find_sources(run_folder))
+    a = report["guarantees"]["A"]
+    assert set(report["guarantees"]) == {"A"}
+    assert 1.99 < a["epsilon"] <= a["claimed"]["epsilon"] <= 2.0
+    assert (a["privacy_unit"], a["neighboring_relation"], a["delta"]) == ("device", "add-or-remove", 1e-6)
+    assert "the server, and anyone" in a["claim"]
+    assert "all 3 releases of one training" in a["claim"]
+    assert "at most 7.4 times as likely" in a["odds"]
+    assert "1 false alarm in 100" in a["test"]
+    assert a["together"]["accounts"] == 2
+    assert a["together"]["epsilon"] > a["epsilon"]
+    assert any("adapters" in line for line in report["not_claimed"])
+
+
+def test_a_device_s_report_holds_a_b_and_c(device_folder: Path) -> None:
+    report = build_report(find_sources(device_folder))
+    a, b, c = (report["guarantees"][name] for name in "ABC")
+    assert (b["privacy_unit"], b["neighboring_relation"]) == ("record", "zero-out")
+    assert b["epsilon"] <= 2.0
+    assert c["mu"] ** 2 == pytest.approx(4 * a["mu"] ** 2 + b["mu"] ** 2, rel=1e-5)
+    assert report["budgets"]["backbone"]["refused"] == {"cap": 1, "cohort": 2}
+    assert report["budgets"]["backbone"]["burned"] == {"crash": 1}
+    assert sum(row["accounts"] for row in report["budgets"]["adapter"]["histogram"]) == 3
+    assert report["composition"]["releases"] == {"backbone": 5, "adapter": 3}
+
+
+def test_epsilon_can_be_counted_from_the_report_s_own_events(device_folder: Path) -> None:
+    report = build_report(find_sources(device_folder))
+    for role, name in (("backbone", "A"), ("adapter", "B")):
+        table = report["events"][role]
+        kinds = {}
+        for row in table["kinds"]:
+            fields = {key: value for key, value in row.items() if key not in ("kind", "type", "cost")}
+            kinds[row["kind"]] = GaussianEvent(**fields)
+        worst = max(
+            compose([kinds[part["kind"]] for part in row["releases"] for _ in range(part["count"])], delta=1e-6).epsilon
+            for row in table["accounts"]
+        )
+        assert report["guarantees"][name]["epsilon"] == up(worst)
+
+
+def test_a_burned_round_stays_spent(device_folder: Path) -> None:
+    report = build_report(find_sources(device_folder))
+    assert report["over_time"]["backbone"][-1]["releases"] == 5
+    values = [row["epsilon"] for row in report["over_time"]["backbone"]]
+    assert values == sorted(values)
+    assert values[-1] == report["guarantees"]["A"]["epsilon"]
+
+
+def test_tuning_runs_that_are_named_are_charged(make_run: Callable[..., Path]) -> None:
+    run, tuning = make_run("run", folds=1), make_run("tuning", folds=2)
+    alone = build_report(find_sources(run))["guarantees"]["A"]
+    assert "together" not in alone
+    charged = build_report(find_sources(run, [tuning]))["guarantees"]["A"]
+    assert charged["together"]["accounts"] == 3
+    assert charged["together"]["ledgers"] == 2
+    assert charged["together"]["epsilon"] > 1.5 * alone["epsilon"]
+    with pytest.raises(LedgerError, match="named twice"):
+        find_sources(run, [run])
+
+
+def test_an_acknowledged_spend_counts_although_nobody_can_show_its_events(tmp_path: Path) -> None:
+    genesis = Genesis(
+        origin="device/a", guarantee="backbone", holder="device", unit=Unit.DEVICE, relation=Relation.ADD_OR_REMOVE,
+        delta=1e-6, cap=Decimal("1.0"),
+    )  # fmt: skip
+    event = GaussianEvent(clip_units=1024, variance=1024**2 * 4, count=1, dimension=4)
+    with Ledger.create(tmp_path / "ledger.sqlite", SigningKey.generate("device"), genesis) as ledger:
+        ledger.commit(ledger.reserve("device", event, {"round": 0}), "00" * 32)
+        ledger.record("acknowledge", {"incident": "fork", "spent_after": {"device": "0.625000000000000000"}})
+    a = build_report(find_sources(tmp_path))["guarantees"]["A"]
+    assert float(a["rho"]) == pytest.approx(0.625)
+    assert float(a["rho"]) >= 0.625
+
+
+def test_a_ledger_without_promise_claims_nothing(tmp_path: Path) -> None:
+    genesis = Genesis(
+        origin="server/a", guarantee="backbone", holder="server", unit=Unit.DEVICE, relation=Relation.ADD_OR_REMOVE,
+        delta=1e-6, cap=None,
+    )  # fmt: skip
+    with Ledger.create(tmp_path / "ledger.sqlite", SigningKey.generate("server"), genesis) as ledger:
+        ledger.commit(ledger.reserve("run-0", None, {"round": 0}), "00" * 32)
+    report = build_report(find_sources(tmp_path))
+    write_report(find_sources(tmp_path), tmp_path / "audit")
+    a = report["guarantees"]["A"]
+    assert a["epsilon"] is None
+    assert a["epsilon_reason"] == "a round ran without noise"
+    assert not (tmp_path / "audit" / "registry-backbone.yaml").exists()
+
+
+def test_a_report_is_a_function_of_bytes_alone(run_folder: Path, tmp_path: Path) -> None:
+    """From the store, from its export, and from another folder: the same bytes."""
+    written = (run_folder / "audit" / "report.json").read_bytes()
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    for name in ("ledger.jsonl", "checkpoint.txt", "evidence.json"):
+        shutil.copy(run_folder / "audit" / name, moved / name)
+    assert to_bytes(build_report(find_sources(moved))) == written
+    assert to_bytes(build_report(find_sources(moved / "ledger.jsonl"))) == written
+    assert to_bytes(build_report(find_sources(run_folder))) == written
+    assert str(tmp_path).encode() not in written
+
+
+def test_every_epsilon_stands_in_company(run_folder: Path, device_folder: Path) -> None:
+    beside = {"delta", "privacy_unit", "neighboring_relation", "accountant"}
+    bare = {"points", "over_time", "curves"}  # inside a guarantee that names them once
+
+    def walk(part: object, inside: str) -> None:
+        if isinstance(part, dict):
+            if "epsilon" in part and inside not in bare:
+                assert beside <= part.keys(), inside
+                assert part["epsilon"] is not None or part["epsilon_reason"]
+            for name, value in part.items():
+                walk(value, inside if inside in bare else name)
+        elif isinstance(part, list):
+            for value in part:
+                walk(value, inside)
+
+    for folder in (run_folder, device_folder):
+        walk(json.loads((folder / "audit" / "report.json").read_text()), "")
+
+
+def test_what_was_not_declared_is_said(run_folder: Path) -> None:
+    declared = build_report(find_sources(run_folder))["declared"]
+    assert declared["texts"]["region"] == "Nowhere"
+    assert "retention" in declared["not_declared"]
+    assert "region" not in declared["not_declared"]
+
+
+def test_a_damaged_ledger_makes_no_report(run_folder: Path, tmp_path: Path) -> None:
+    lines = (run_folder / "audit" / "ledger.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "ledger.jsonl").write_bytes(b"".join(lines[:2] + lines[3:]))
+    shutil.copy(run_folder / "audit" / "checkpoint.txt", tmp_path)
+    with pytest.raises(LedgerDamaged, match="line 3"):
+        find_sources(tmp_path)
+
+
+def test_a_folder_without_a_ledger_says_so(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="Expected a ledger"):
+        find_sources(tmp_path)
+    (tmp_path / "ledger.jsonl").write_bytes(b"")
+    with pytest.raises(LedgerError, match=r"checkpoint\.txt"):
+        find_sources(tmp_path)
+
+
+def test_figures_are_rounded_up_and_sentences_never_down() -> None:
+    assert up(2.0000001) == 2.000001
+    assert up(up(1 / 3)) == up(1 / 3)
+    assert up(None) is None
+    with pytest.raises(ValueError, match="inf"):
+        up(float("inf"))
+    assert (times(0.0), times(0.0954), times(2.3)) == ("1.0", "1.2", "10")
+    assert of_100(0.0924) == 10
+    assert of_100(1.0) == 100
+    assert one_in(2e-6) == "1 in 500,000"
+    assert (short(2.58428), short(1e-10)) == ("2.585", "1e-10")
