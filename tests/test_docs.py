@@ -20,7 +20,9 @@ from homespun.preferences import Dataset, read
 from homespun.simulations.options import Options
 
 ROOT = Path(__file__).parents[1]
-README, SIMULATE, DATA = (ROOT / name for name in ("README.md", "docs/simulate.md", "docs/data.md"))
+README, SIMULATE, DATA, AUDIT = (
+    ROOT / name for name in ("README.md", "docs/simulate.md", "docs/data.md", "docs/audit.md")
+)
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 
@@ -53,13 +55,13 @@ def name_of(option: click.Option) -> str:
 
 @pytest.mark.parametrize("path", COMMANDS)
 def test_every_command_is_documented_and_helps(path: str) -> None:
-    assert path in text(SIMULATE) + text(README)
+    assert path in text(SIMULATE) + text(README) + text(AUDIT)
     assert COMMANDS[path].help, "a command without a docstring"
 
 
 @pytest.mark.parametrize("path", COMMANDS)
 def test_every_option_is_documented_where_its_command_is(path: str) -> None:
-    about = text(README) + text(SIMULATE)
+    about = text(README) + text(SIMULATE) + text(AUDIT)
     if path != "homespun simulate":  # an option of another command counts only in the paragraphs that name the command
         blocks = re.split(r"\n\n|\n(?=\* )", about)
         about = "\n".join(block for block in blocks if re.search(re.escape(path) + r"\b", block))

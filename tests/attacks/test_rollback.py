@@ -74,6 +74,27 @@ def test_an_old_ledger_beside_a_new_vault_is_found_without_anybody_s_help(old_co
         assert device.forked
 
 
+def test_a_spend_that_left_no_trace_in_the_vault_is_found_by_the_anchor(tmp_path: Path) -> None:
+    """A reservation was burned before anything was sealed: vault and ledger of the old copy fit together."""
+
+    class Silent:
+        def __init__(self) -> None:
+            self.witness = lab["witness"](tmp_path)
+            self.public, self.enroll, self.latest = self.witness.public, self.witness.enroll, self.witness.latest
+
+        def countersign(self, checkpoint: bytes, proof: Any) -> bytes:
+            raise ConnectionError
+
+    lab["create"](tmp_path).close()
+    lab["copy"](tmp_path / "device", tmp_path / "backup")
+    with lab["reopen"](tmp_path, witness=Silent()) as device:
+        assert lab["reason"](device, lab["request"](0)) == "witness-unavailable"
+        assert device.spent > 0
+    restore(tmp_path)
+    with lab["reopen"](tmp_path, witness=None) as device:
+        assert device.forked
+
+
 def test_without_anybody_who_remembers_nothing_is_found(old_copy: Path) -> None:
     """What the guarantee rests on: the folder alone cannot tell."""
     restore(old_copy)

@@ -18,10 +18,10 @@ from flwr.app import Array, ArrayRecord, Message
 from safetensors import safe_open
 
 from homespun.personal import Pairs
-from homespun.privacy import Release, Trust, private_sum
+from homespun.privacy import NoiseStream, Release, Trust, private_sum
 
 path = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("path.py"))))
-PEOPLE, ROUNDS, DIMENSION = 6, 40, 64
+PEOPLE, ROUNDS, DIMENSION = 6, 20, 64
 RELEASED = {"w", "basis", "prior"}
 
 
@@ -30,7 +30,11 @@ def check(folder: Path, *, trust: Trust) -> None:
     release = Release(name="one", rounds=ROUNDS, share=1.0, clip_norm=1.0, dimension=DIMENSION)
     plan = path.plan_of(release, population=PEOPLE, min_survivors=PEOPLE, trust=trust)
     phase = path.Given(answer=path.nothing, rounds=ROUNDS)
-    done = path.walk(plan, [phase], path.people(PEOPLE), folder, members=(PEOPLE,))
+    done = path.walk(
+        plan, [phase], path.people(PEOPLE), folder, members=(PEOPLE,),
+        noise=lambda run, round, place: NoiseStream.seeded(1, round),
+        server_noise=lambda run, round: NoiseStream.seeded(2, round),
+    )  # fmt: skip
     means = torch.stack([mean for mean, _ in phase.told])
     stds = means.std(dim=0)
     expected = plan["one"].noise_std

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from homespun.client import device as devices
+from homespun.client.belongings import Belongings
 from homespun.client.errors import Declined
 from homespun.client.vault import Vault
 from homespun.privacy import CohortTooSmall, Release
@@ -29,19 +30,6 @@ path = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("path.py"))
 
 def no_room(*_: Any, **__: Any) -> None:
     raise OSError("No space left on device")
-
-
-class Deaf:
-    """A witness that is there until it is asked to countersign."""
-
-    def __init__(self, real: Any) -> None:
-        self._real = real
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
-
-    def countersign(self, checkpoint: bytes, proof: Any) -> bytes:
-        raise ConnectionError("gone")
 
 
 FAILURES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
@@ -111,8 +99,8 @@ def test_a_retry_is_no_second_draw(tmp_path: Path) -> None:
 
 
 def test_a_second_draw_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices.Device, "_answers", lambda _: {})
-    monkeypatch.setattr(devices.Device, "_keep", lambda *_: None)
+    monkeypatch.setattr(Belongings, "answers", {})
+    monkeypatch.setattr(Belongings, "keep", lambda *_: None)
     monkeypatch.setattr("homespun.privacy.ledger.rules._place", lambda *_: object())
     with pytest.raises(AssertionError):
         check_retries(tmp_path)

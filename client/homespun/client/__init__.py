@@ -2,8 +2,9 @@
 
 from homespun.client.anchor import Anchor, FileAnchor, KeyringAnchor, Mark, MemoryAnchor
 from homespun.client.app import Contributor, client_app
-from homespun.client.device import Device, Installation
+from homespun.client.device import Device
 from homespun.client.errors import Declined, DeviceBusy, DeviceError, KeyringUnusable, VaultError, VaultOlder
+from homespun.client.installation import Installation
 
 __all__ = [
     "Anchor",

@@ -16,9 +16,8 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self, final
@@ -28,27 +27,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from homespun.client.anchor import Anchor
-from homespun.client.errors import Declined, DeviceBusy, VaultError, VaultOlder
-from homespun.client.evidence import (
-    Answer,
-    adapter_from_bytes,
-    adapter_to_bytes,
-    answers_from_bytes,
-    answers_to_bytes,
-    extends,
-    pairs_from_bytes,
-    pairs_to_bytes,
-    records_from_bytes,
-    records_to_bytes,
-)
+from homespun.client.belongings import Belongings
+from homespun.client.errors import Declined, DeviceBusy, VaultOlder
+from homespun.client.evidence import Answer
+from homespun.client.installation import Installation
 from homespun.client.releases import finish_releases, open_releases, release_blocks, write_off
 from homespun.client.spending import Spending, sync
 from homespun.client.statistic import read_request, request_digest, statistic_or_nothing
 from homespun.client.vault import Identity, KeySource, Vault
-from homespun.client.witnessed import DeviceWitness
 from homespun.personal import Adapter, Backbone, BlockSum, Pairs, PublicMoments, Records, fit, private_adapter
-from homespun.privacy import Noise, NoiseStream, Phase, canonical_json, contribute
+from homespun.privacy import Phase, canonical_json, contribute
 from homespun.privacy.ledger import Ledger, Reservation, SigningKey
 from homespun.privacy.policy import Policy
 from homespun.privacy.policy_check import Reason, check, contribution_event
@@ -59,25 +47,6 @@ __all__ = ["Device", "Installation", "read_request", "statistic_or_nothing"]
 LOG = logging.getLogger("homespun.client")
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
-
-
-def _fresh(run: int, round: int) -> Noise:
-    return NoiseStream()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Installation:
-    """What a device works with and does not keep in its folder."""
-
-    project: str
-    """The federation that it is enrolled in: 1 to 128 printable ASCII characters."""
-    phases: Mapping[str, Phase[Backbone, Pairs]] = field(repr=False)
-    """The learner that the owner installed."""
-    user: str = field(default="owner", repr=False)
-    witness: DeviceWitness | None = field(default=None, repr=False)
-    anchor: Anchor | None = field(default=None, repr=False)
-    noise: Callable[[int, int], Noise] = field(default=_fresh, repr=False)
-    """Where the noise of a run and a round comes from; anything but the default is a simulation."""
 
 
 @final
@@ -99,6 +68,7 @@ class Device:
     def __init__(self, name: str, vault: Vault, spending: Spending, around: Installation, closing: ExitStack) -> None:
         """Use :meth:`create` or :meth:`open`."""
         self._name, self._vault, self._spending, self._around, self._closing = name, vault, spending, around, closing
+        self._own = Belongings(vault, lambda: spending.place)
 
     @classmethod
     def create(cls, folder: Path, source: KeySource, policy: Policy, around: Installation) -> Self:
@@ -204,7 +174,7 @@ class Device:
             raise self._spending.decline(Reason.PAUSED, subject)
         if self.forked:
             raise self._spending.decline(Reason.LEDGER_FORKED, subject)
-        known = self._answers().get(self._run(request))
+        known = self._own.answers.get(self._run(request))
         if known is not None and known.request == subject["request_sha256"]:
             return Contribution(vector=known.vector, devices=1)
         reason = self._weigh(request, known)
@@ -230,15 +200,7 @@ class Device:
         Raises:
             ValueError: They are those of several people, or a record lost its place.
         """
-        place = self._spending.place
-        known = self._records()
-        if records is not None and known is not None and not extends(records, known):
-            raise ValueError("Expected every record that was learnt to keep its place; make one blank to take it back.")
-        if records is not None:
-            self._vault.write("records", records_to_bytes(records), ledger=place)
-        if preferences:
-            self._vault.write("preferences", json.dumps(list(preferences)).encode("utf-8"), ledger=place)
-        self._vault.write("evidence", pairs_to_bytes(pairs), ledger=place)
+        self._own.learn(pairs, preferences, records)
         self._remember()
 
     def refit(self, backbone: Backbone, public: PublicMoments) -> Adapter:
@@ -253,13 +215,11 @@ class Device:
         """
         if self.forked:
             raise Declined(Reason.LEDGER_FORKED)
-        records = self._records()
         if self.policy.adapter_epsilon is None:
-            adapter = fit(backbone, pairs_from_bytes(self._vault.read("evidence")))
+            adapter = fit(backbone, self._own.pairs)
         else:
-            sums = [] if records is None else self._release(records, backbone, public)
-            adapter = private_adapter(backbone, public, sums, users=1)
-        self._vault.write("adapter", adapter_to_bytes(adapter), backbone=backbone.digest, ledger=self._spending.place)
+            adapter = private_adapter(backbone, public, self._release(backbone, public), users=1)
+        self._own.set_adapter(adapter, backbone)
         self._remember()
         return adapter
 
@@ -270,7 +230,7 @@ class Device:
             KeyError: There is none yet.
             VaultError: It was made for another backbone.
         """
-        return adapter_from_bytes(self._vault.read("adapter", backbone=backbone.digest))
+        return self._own.adapter(backbone)
 
     def set_policy(self, policy: Policy) -> None:
         """Change what is allowed from now on; it is written in the ledger. A higher cap counts for what is already spent."""
@@ -291,8 +251,8 @@ class Device:
             raise ValueError("Expected a forked ledger; this one is the newest that is remembered.")
         anchor = self._around.anchor
         spent = self._spending.begin_again(None if anchor is None else anchor.recall(self._name))
-        write_off(self._spending.folder, self._name, self._spending.key, self.policy, self._records())
-        self._keep({})
+        write_off(self._spending.folder, self._name, self._spending.key, self.policy, self._own.records)
+        self._own.drop_all()
         self._remember()
         return spent
 
@@ -360,7 +320,6 @@ class Device:
         self, reservation: Reservation, request: RoundRequest, phase: Phase[Backbone, Pairs], backbone: Backbone
     ) -> npt.NDArray[np.uint32]:
         """Everything after the reservation; whatever goes wrong burns it."""
-        reason: Reason | None = Reason.FAILED
         try:
             reason = self._spending.show_head()
             if reason is None:
@@ -371,21 +330,26 @@ class Device:
                     plan=request.plan_digest, round=request.round, request=str(reservation.subject["request_sha256"]),
                     reservation=reservation.seq, vector=vector,
                 )  # fmt: skip
-                self._keep({**self._answers(), self._run(request): answer})
+                self._own.keep(self._run(request), answer)
                 self._spending.ledger.commit(reservation, hashlib.sha256(vector.astype("<u4").tobytes()).hexdigest())
-                self._remember()
-                return vector
         except Exception as error:  # noqa: BLE001  (whatever it is, its text may quote a preference)
             LOG.error("a contribution failed: %s", type(error).__name__)
-        self._burn(reservation, (reason or Reason.FAILED).value)
+            reason = Reason.FAILED
+        if reason is not None:
+            self._burn(reservation, reason.value)
         self._remember()
-        raise Declined(reason or Reason.FAILED)
+        if reason is not None:
+            raise Declined(reason)
+        return vector
 
     def _statistic(self, phase: Phase[Backbone, Pairs], backbone: Backbone, phase_round: int) -> Tensor:
         """The statistic of what is known of this person; nothing where nothing is, or where it cannot be read."""
         try:
-            pairs = pairs_from_bytes(self._vault.read("evidence"))
-        except (KeyError, VaultError):
+            pairs = self._own.pairs
+        except KeyError:
+            return torch.zeros(0, phase.dimension)
+        except Exception as error:  # noqa: BLE001  (silence would tell the server)
+            LOG.error("what was learnt cannot be read, noise alone is sent: %s", type(error).__name__)
             return torch.zeros(0, phase.dimension)
         return statistic_or_nothing(phase, backbone, pairs, phase_round)
 
@@ -395,42 +359,29 @@ class Device:
         """End what a crash left open: nothing is known to have come of it, and it stays spent."""
         for reservation in self._spending.ledger.open_reservations():
             self._burn(reservation, "crash")
-
         finish_releases(self._spending.folder, self._spending.key, self._vault)
 
-    def _release(self, records: Records, backbone: Backbone, public: PublicMoments) -> list[BlockSum]:
-        spending = self._spending
+    def _release(self, backbone: Backbone, public: PublicMoments) -> list[BlockSum]:
+        records, spending = self._own.records, self._spending
+        if records is None:
+            return []
         ledger, plan = open_releases(spending.folder, self._name, spending.key, self.policy, dim=records.dim)
         with ledger:
             return release_blocks(ledger, plan, self._vault, records, backbone, public, spending.place)
 
-    def _records(self) -> Records | None:
-        try:
-            return records_from_bytes(self._vault.read("records"))
-        except KeyError:
-            return None
-
     def _burn(self, reservation: Reservation, reason: str) -> None:
-        """End a reservation, after what was sealed under it is dropped: it must not leave."""
-        answers = self._answers()
-        kept = {run: answer for run, answer in answers.items() if answer.reservation != reservation.seq}
-        if len(kept) < len(answers):
-            self._keep(kept)
+        """End a reservation, after what was sealed under it is dropped."""
+        self._own.drop(reservation.seq)
         self._spending.ledger.burn(reservation, reason)
 
-    def _answers(self) -> dict[str, Answer]:
-        try:
-            return answers_from_bytes(self._vault.read("outbox"))
-        except KeyError:
-            return {}
-
-    def _keep(self, answers: Mapping[str, Answer]) -> None:
-        self._vault.write("outbox", answers_to_bytes(answers), ledger=self._spending.place)
-
     def _remember(self) -> None:
-        """Tell the anchor; not of a fork, which would take the older copy's place."""
-        if self._around.anchor is not None and not self.forked:
+        """Tell the anchor; not of a fork, whose mark would take the place of the newer one."""
+        if self._around.anchor is None or self.forked:
+            return
+        try:
             self._around.anchor.remember(self._name, self._spending.mark(self._vault.version))
+        except Exception as error:  # noqa: BLE001  (an anchor that lags behind is harmless)
+            LOG.error("the anchor was not told: %s", type(error).__name__)
 
 
 def _key_name(device: str) -> str:

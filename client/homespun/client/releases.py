@@ -130,7 +130,7 @@ def sums_to_bytes(sums: Mapping[int, BlockSum]) -> bytes:
     tensors: dict[str, Tensor] = {}
     facts: dict[str, str] = {}
     for block, found in sums.items():
-        tensors |= {f"{block}.{name}": tensor.contiguous() for name, tensor in found.tensors().items()}
+        tensors |= {f"{block}.{name}": tensor.clone().contiguous() for name, tensor in found.tensors().items()}
         facts |= {f"{block}.{name}": text for name, text in found.facts().items()}
     return save(tensors, metadata=facts)
 

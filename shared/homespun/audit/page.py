@@ -5,6 +5,7 @@ A pure function of ``report.json``, drawings included, so that a check renders t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -51,7 +52,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=_number, day=lambda time: time[:10], minute=_minute)
+    environment.filters.update(number=_number, floor=_floor, minute=_minute)
     return environment.get_template("report.html.j2")
 
 
@@ -155,3 +156,8 @@ def _number(value: object, digits: int = 3) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return short(value, digits) if isinstance(value, float) else str(value)
+
+
+def _floor(value: object) -> str:
+    """A lower bound, rounded down: nobody is said to have shown more than they did."""
+    return f"{math.floor(value * 1000.0) / 1000.0:g}" if isinstance(value, float) else _number(value)

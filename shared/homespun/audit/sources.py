@@ -7,18 +7,21 @@ a report does not depend on where it was made.
 from __future__ import annotations
 
 import hashlib
-import tempfile
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from homespun.privacy.errors import LedgerDamaged, LedgerError
-from homespun.privacy.ledger import Checked, Head, Ledger, PublicKey, check, parse_checkpoint, parse_note
+from homespun.privacy.ledger import Checked, Head, PublicKey, check, parse_checkpoint, parse_note
+from homespun.privacy.ledger.store import Store
 
 __all__ = ["CHECKPOINT", "EVIDENCE", "LEDGER", "REPORT", "Source", "Sources", "find_sources", "read_kept"]
 
 REPORT, EVIDENCE, LEDGER, CHECKPOINT = "report.json", "evidence.json", "ledger.jsonl", "checkpoint.txt"
 _OWN = ("backbone", "adapter")
+_NO_LEDGERS = frozenset({"vault.sqlite", "witness.sqlite"})
+_NUMBERED = re.compile(r"ledger-([0-9]+)\.sqlite\Z")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +135,7 @@ def read_kept(
 
 def _exports(path: Path) -> list[tuple[bytes, bytes]]:
     if path.is_dir():
-        stores = sorted(path.glob("*.sqlite"))
+        stores = _stores(path)
         if stores:
             return [_from_store(store) for store in stores]
         found = [path / name for name in (LEDGER, "privacy_ledger.jsonl") if (path / name).is_file()]
@@ -149,10 +152,24 @@ def _exports(path: Path) -> list[tuple[bytes, bytes]]:
     return [(path.read_bytes(), note.read_bytes())]
 
 
+def _stores(folder: Path) -> list[Path]:
+    """The ledgers of a folder: of a device's numbered ones the newest, which took over what the older ones spent."""
+    found = [path for path in sorted(folder.glob("*.sqlite")) if path.name not in _NO_LEDGERS and path.name[0] != "."]
+    numbered = {int(match[1]): path for path in found if (match := _NUMBERED.match(path.name))}
+    newest = numbered[max(numbered)] if numbered else None
+    return [path for path in found if path not in numbered.values() or path == newest]
+
+
 def _from_store(path: Path) -> tuple[bytes, bytes]:
-    with tempfile.TemporaryDirectory(prefix="homespun-") as folder, Ledger.open(path, None) as ledger:
-        ledger.export(Path(folder), LEDGER)
-        return (Path(folder) / LEDGER).read_bytes(), (Path(folder) / CHECKPOINT).read_bytes()
+    """Lines and checkpoint as they are, not yet believed."""
+    if not path.is_file():
+        raise LedgerError(f"Expected a ledger at {path}; there is no such file.")
+    store = Store(path)
+    try:
+        with store.reading():
+            return b"".join(line + b"\n" for line in store.lines()), store.note()
+    finally:
+        store.close()
 
 
 def _checked(lines: bytes, checkpoint: bytes, role: str | None = None) -> Source:

@@ -243,14 +243,16 @@ def _evidence(sources: Sources) -> list[Finding]:
         findings += [Finding(where=place, rule=rule) for rule in evidence_problems(audit)]
         for bound in audit.get("beaten", ()) if isinstance(audit, Mapping) else ():
             findings.append(Finding(where=place, rule=f"Expected lower bounds below the claim: {bound} is above it."))
+    told = [entry for source in sources.ledgers for entry in source.checked.entries if entry.kind.value == "audit"]
+    coins = {entry.body.get("commitment") for entry in told}
+    for index, audit in enumerate(audits):
+        if isinstance(audit, Mapping) and audit.get("commitment") not in coins:
+            rule = (
+                "Expected its coins to be committed to in an `audit` entry: coins that are chosen later prove nothing."
+            )
+            findings.append(Finding(where=f"evidence.json: $.audits[{index}]", rule=rule))
     digest = Source.digest_of(sources.evidence)
-    committed = any(
-        entry.body.get("evidence_sha256") == digest
-        for source in sources.ledgers
-        for entry in source.checked.entries
-        if entry.kind.value == "audit"
-    )
-    if not committed:
+    if not any(entry.body.get("evidence_sha256") == digest for entry in told):
         rule = "Expected its SHA-256 in an `audit` entry of a ledger: it is not the evidence that was signed."
         findings.append(Finding(where="evidence.json", rule=rule))
     return findings

@@ -8,7 +8,7 @@ it is not proven for sums of integer noise.
 >>> orders = np.linspace(1.1, 64.0, 600)
 >>> curve = RenyiCurve(orders=orders, values=orders * 0.5)      # one Gaussian release, mu = 1
 >>> round(curve.power(0.01), 3), round(gaussian_power(1.0, false_alarms=0.01), 3)
-(0.127, 0.093)
+(0.126, 0.092)
 """
 
 from __future__ import annotations

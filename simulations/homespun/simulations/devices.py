@@ -8,6 +8,7 @@ thousand open files. The keys of vaults and witness follow from the seed and are
 is why such a device protects nobody.
 """
 
+import homespun.wire.quiet  # noqa: F401  isort: skip   telemetry off, before flwr is imported
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence

@@ -149,6 +149,7 @@ def add_evidence(run: Path, key: SigningKey) -> None:
     (run / "audit").mkdir(exist_ok=True)
     (run / "audit" / EVIDENCE).write_bytes(content)
     with Ledger.open(run / "privacy_ledger.sqlite", key) as ledger:
+        ledger.record("audit", {"title": "canaries", "commitment": audit.coins.commitment})
         ledger.record("audit", {"title": "canaries", "evidence_sha256": Source.digest_of(content)})
 
 

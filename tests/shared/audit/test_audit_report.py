@@ -157,6 +157,18 @@ def test_a_damaged_ledger_makes_no_report(run_folder: Path, tmp_path: Path) -> N
         find_sources(tmp_path)
 
 
+def test_of_a_device_s_numbered_ledgers_the_newest_counts(device_folder: Path, tmp_path: Path) -> None:
+    """The older one was taken over by it, with everything that was spent; a vault is no ledger."""
+    device = Path(shutil.copytree(device_folder, tmp_path / "device"))
+    (device / "vault.sqlite").write_bytes(b"sealed")
+    (device / "ledger.sqlite").rename(device / "ledger-10.sqlite")
+    shutil.copy(device / "adapter.sqlite", device / "ledger-9.sqlite")
+    assert [source.role for source in find_sources(device).ledgers] == ["backbone", "adapter"]
+    shutil.copy(device / "ledger-10.sqlite", device / "another.sqlite")
+    with pytest.raises(LedgerError, match="one backbone ledger"):
+        find_sources(device)
+
+
 def test_a_folder_without_a_ledger_says_so(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="Expected a ledger"):
         find_sources(tmp_path)

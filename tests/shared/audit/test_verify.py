@@ -175,6 +175,13 @@ def test_evidence_that_was_not_signed_is_caught(copied: Path) -> None:
     assert any("it is not the evidence that was signed" in finding.rule for finding in verdict.findings)
 
 
+def test_coins_that_nobody_committed_to_prove_nothing(copied: Path) -> None:
+    content = json.loads((copied / "evidence.json").read_text())
+    content["audits"][0]["commitment"] = "00" * 32
+    (copied / "evidence.json").write_text(json.dumps(content))
+    assert any("chosen later" in finding.rule for finding in verify_report(copied).findings)
+
+
 def test_a_record_that_the_report_does_not_support_is_caught(copied: Path) -> None:
     shutil.copy(copied / "registry-backbone.yaml", copied / "registry-adapter.yaml")
     assert wheres(verify_report(copied)) == "registry-adapter.yaml"

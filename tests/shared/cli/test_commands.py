@@ -96,7 +96,7 @@ def test_no_typer_shows_local_variables() -> None:
     def walk(one: typer.Typer) -> list[typer.Typer]:
         return [one, *(child for group in one.registered_groups for child in walk(group.typer_instance))]  # type: ignore[arg-type]
 
-    assert len(walk(app)) == 4
+    assert len(walk(app)) == 5
     assert not any(one.pretty_exceptions_show_locals for one in walk(app))
 
 

@@ -220,15 +220,16 @@ def test_a_write_that_fails_leaves_nothing(
     ledger.reserve("device", event, {"round": 0})
 
 
+@pytest.mark.parametrize("method", ["take", "_advance"])
 def test_an_interrupt_after_the_write_is_made_good(
-    ledger: Ledger, event: GaussianEvent, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, event: GaussianEvent, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     """The entry is on disk: the next look at the ledger must know it, or the budget would be spent twice."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(log.Chain, "take", interrupt)
+    monkeypatch.setattr(log.Chain, method, interrupt)
     with pytest.raises(KeyboardInterrupt):
         ledger.reserve("device", event, {"round": 0})
     monkeypatch.undo()

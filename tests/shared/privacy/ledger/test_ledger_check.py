@@ -162,7 +162,7 @@ def forge(export: Export, key: SigningKey, change: Callable[[list[dict[str, Any]
     change(rows)
     lines, prev = [], "0" * 64
     for row in rows:
-        row["prev"] = prev
+        row["prev"] = row["prev"] if row["prev"] == "f" * 64 else prev
         lines.append(seal(key, row))
         prev = hashlib.sha256(lines[-1]).hexdigest()
     chain = Chain(Entry.from_dict(rows[0]), lines[0])
@@ -189,6 +189,8 @@ FORGED: dict[str, tuple[Callable[[list[dict[str, Any]]], Any], str]] = {
     "one round twice": (lambda rows: rows[7]["body"]["subject"].update(round=0), "reserved once"),
     "a clock as a number": (lambda rows: rows[2].update(time=5), "time of an entry"),
     "a number as a text": (lambda rows: rows[2].update(seq="2"), "seq of an entry"),
+    "a skipped number": (lambda rows: rows[7].update(seq=9), "missing, repeated or moved"),
+    "a broken chain": (lambda rows: rows[7].update(prev="f" * 64), "SHA-256 of the line before"),
     "another version": (lambda rows: rows[2].update(v=2), "version 1"),
     "true for one": (lambda rows: rows[1].update(v=True), "version 1"),
     "a new field": (lambda rows: rows[2].update(note="x"), "fields of an entry"),

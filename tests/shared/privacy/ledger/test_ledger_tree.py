@@ -110,6 +110,13 @@ def test_a_fork_has_no_proof() -> None:
     assert not verify(3, rfc_root(ours), 5, fork.root(), fork.prove(3, 5))
 
 
+def test_a_root_is_of_one_size() -> None:
+    """The proof from 4 to 8 leaves says nothing of a tree of 16 with the same root."""
+    tree = tree_of([bytes([i]) for i in range(8)])
+    assert verify(4, tree.root(4), 8, tree.root(), tree.prove(4))
+    assert not verify(4, tree.root(4), 16, tree.root(), tree.prove(4))
+
+
 def test_sizes_at_the_edge() -> None:
     empty, one = tree_of([]), tree_of([b"a"])
     assert verify(0, empty.root(), 1, one.root(), [])
