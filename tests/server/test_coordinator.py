@@ -16,7 +16,6 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDic
 from flwr.clientapp import ClientApp
 
 from homespun.client.app import client_app
-from homespun.client.device import Device
 from homespun.personal import Backbone, average_user
 from homespun.privacy import (
     CohortTooSmall,
@@ -79,15 +78,14 @@ class Run:
 
 
 def people(training: Training[Backbone]) -> Callable[[Any], Any]:
-    """Devices, or Cells where more than one person stands behind a node."""
+    """Cells, also of one person: a device's own ledger and policy are tested elsewhere."""
     pairs = toy["toy_pairs"](sum(training.members))
     phases = {phase.name: phase for phase in training.phases}
     edges = np.cumsum([0, *training.members])
 
     def at_node(context: Any) -> Any:
         place = int(context.node_config["partition-id"])
-        kind = Device if training.members[place] == 1 else Cell
-        return kind(
+        return Cell(
             pairs=pairs.select(slice(int(edges[place]), int(edges[place + 1]))),
             phases=phases,
             noise=lambda run, round_: NoiseStream.seeded(0, run, round_, place),
