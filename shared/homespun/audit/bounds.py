@@ -124,7 +124,7 @@ def snj_epsilon(game: Game, *, delta: float, confidence: float) -> float:
         if right == 0 or delta == 0.0:
             return beta
         below = np.cumsum(binom.pmf(np.arange(right - 1, -1, -1), guesses, one))  # P[v - i <= W < v] for i = 1..v
-        return beta + 0.0 * delta * float((below / np.arange(1, right + 1)).max())
+        return beta + 2.0 * game.canaries * delta * float((below / np.arange(1, right + 1)).max())
 
     step = 0.05
     crossed = next((i for i in range(int(LARGEST_EPSILON / step) + 1) if chance(i * step) >= 1.0 - confidence), None)

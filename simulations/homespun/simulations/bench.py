@@ -132,7 +132,9 @@ def _own(options: BenchOptions, reporter: Reporter) -> Sequence[dict[str, Any]]:
     return (
         _row("kernel", f"the statistic alone, {size}", options.users, timed.kernel),
         _row("vectorised", "a round, people in cells", options.users, timed.rounds),
-        _row("faithful", "a round, one device a person with vault, ledger and witness, no masks", people, faithful.rounds),
+        _row(
+            "faithful", "a round, one device a person with vault, ledger and witness, no masks", people, faithful.rounds
+        ),
     )
 
 
