@@ -62,14 +62,12 @@ def headline(summary: Mapping[str, Any]) -> list[str]:
     personal, average = cell.get("personal"), cell.get("global")
     if not personal or not average:
         return ["This run measured no accuracy."]
-    kind = (
-        "private personal model" if summary.get("epsilon") is not None else "personal model, trained without privacy,"
-    )
+    trained = "personal model" if summary.get("epsilon") is not None else "personal model, trained without privacy,"
     given = (
         f"After {shots} labels from a person it has never seen" if shots != "0" else "For a person it has never seen"
     )
     right, usual = _of_100(personal["mean"]), _of_100(average["mean"])
-    first = f"{given}, the {kind} puts the text that this person prefers first in {right} of 100 choices; the global model, "
+    first = f"{given}, the {trained} puts the text that this person prefers first in {right} of 100 choices; the global model, "
     sentences = [first + f"the same for everybody, in {usual} of 100."]
     gain = ((summary.get("gain") or {}).get(shots) or {}).get("personal")
     if gain:
@@ -83,8 +81,8 @@ def headline(summary: Mapping[str, Any]) -> list[str]:
     row = _asked(summary)
     if row is not None and row in cell:
         sentences.append(
-            f"With adapters that protect each single label ({summary['adapter_privacy']['mode']}, see below) it is "
-            f"{_of_100(cell[row]['mean'])} of 100."
+            f"That is with an exact adapter, for its owner's eyes; with one that protects each single label, as this "
+            f"run claims ({summary['adapter_privacy']['mode']}), it is {_of_100(cell[row]['mean'])} of 100."
         )
     harm = ((summary.get("harm") or {}).get(shots) or {}).get("personal")
     if harm:
