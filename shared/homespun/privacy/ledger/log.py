@@ -70,7 +70,9 @@ class Ledger:
         with self._lock, store.reading():
             self._catch_up()
         if key is not None and key.public != self.key:
-            raise LedgerError(f"Expected the key that signs {store.path} ({self.key.text}), not {key.public.text}.")
+            other = LedgerError(f"Expected the key that signs {store.path} ({self.key.text}), not {key.public.text}.")
+            other.add_note("go on where the ledger was begun: the key that signs it is there")
+            raise other
 
     @classmethod
     def create(cls, path: Path, key: SigningKey, genesis: Genesis) -> Ledger:
