@@ -94,7 +94,7 @@ def _over_time(report: Mapping[str, Any], role: str, rows: list[dict[str, Any]])
     return Markup(
         lines(
             title,
-            Axis(label="releases", low=0.0, high=last),
+            Axis(label="releases", low=0.0, high=last, whole=True),
             Axis(label=f"epsilon at delta {short(rows[0]['delta'])}", low=0.0, high=1.08 * top),
             drawn,
         )

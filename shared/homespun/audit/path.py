@@ -32,6 +32,7 @@ from torch import Tensor
 
 from homespun.audit.bounds import mu_of
 from homespun.audit.checks import Observation
+from homespun.audit.claims import AuditedClaim, claimed_mu, path_claim
 from homespun.audit.evidence import Audit, assess
 from homespun.audit.game import Coins, throw
 from homespun.audit.guesses import choose_guesses
@@ -101,10 +102,7 @@ def audit_path(
     Raises:
         ValueError: the plan claims nothing, so there is nothing to test.
     """
-    claim = plan.claim
-    if claim.epsilon is None:
-        raise ValueError("Expected a plan with noise: where nothing is claimed, no bound can be beaten.")
-    mu = claimed_mu(plan)
+    claim = path_claim(plan)
     thrown = coins(canaries)
     announce(thrown.commitment)
     runs: list[list[Observation]] = []
@@ -114,25 +112,14 @@ def audit_path(
             runs[-1].append(seen)
             progress()
     return assess(
-        kind="path",
-        title="Canary users through every release and round of the plan",
-        claim_epsilon=claim.epsilon,
-        claim_mu=mu,
-        delta=claim.delta,
+        **vars(claim),
         confidence=confidence,
-        guesses=choose_guesses(canaries, mu or mu_of(claim.epsilon, delta=claim.delta)) if guesses is None else guesses,
+        guesses=_guesses(canaries, claim) if guesses is None else guesses,
         coins=thrown,
         scores=likelihood_ratio(runs[0]),
         control=likelihood_ratio(runs[1]),
         observations=runs[0],
     )
-
-
-def claimed_mu(plan: Plan) -> float | None:
-    """Gaussian mu of everything that a plan releases; None with Poisson participation, which is no Gaussian."""
-    if any(release.participation.sampling_probability is not None for release in plan.releases):
-        return None
-    return math.sqrt(sum(release.rounds * release.clip_units**2 / release.variance for release in plan.releases))
 
 
 def observe(plan: Plan, inside: NDArray[np.bool_], path: Path) -> Iterator[Observation]:
@@ -178,6 +165,10 @@ def likelihood_ratio(observations: list[Observation]) -> NDArray[np.float64]:
         ratio = (seen.values - 0.5) / seen.sigma**2
         total += ratio if seen.rate is None else np.logaddexp(math.log1p(-seen.rate), math.log(seen.rate) + ratio)
     return total
+
+
+def _guesses(canaries: int, claim: AuditedClaim) -> int:
+    return choose_guesses(canaries, claim.claim_mu or mu_of(claim.claim_epsilon, delta=claim.delta))
 
 
 def _drawn(canaries: int, rate: float | None) -> NDArray[np.bool_]:

@@ -9,7 +9,6 @@ Why more coordinates and more people than one do not change the mechanism: see `
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
@@ -19,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from homespun.audit.checks import Observation
+from homespun.audit.claims import block_claim
 from homespun.audit.evidence import Audit, assess
 from homespun.audit.game import Coins, throw
 from homespun.audit.guesses import choose_guesses
@@ -67,7 +67,7 @@ def audit_blocks(
     """
     if canaries % len(BLOCKS):
         raise ValueError(f"Expected canaries={canaries} as a multiple of {len(BLOCKS)}, the number of blocks.")
-    mu = plan.clip_units / math.sqrt(plan.variance)
+    claim = block_claim(plan)
     thrown = coins(canaries)
     announce(thrown.commitment)
     runs: list[list[Observation]] = []
@@ -77,13 +77,9 @@ def audit_blocks(
             runs[-1].append(_observe(plan, block, part, release, noise()))
             progress()
     return assess(
-        kind="block",
-        title="Canary records through the release of a private adapter's blocks",
-        claim_epsilon=plan.epsilon,
-        claim_mu=mu,
-        delta=plan.delta,
+        **vars(claim),
         confidence=confidence,
-        guesses=choose_guesses(canaries, mu) if guesses is None else guesses,
+        guesses=choose_guesses(canaries, 1.0 / plan.noise_multiplier) if guesses is None else guesses,
         coins=thrown,
         scores=np.concatenate([seen.values for seen in runs[0]]),
         control=np.concatenate([seen.values for seen in runs[1]]),

@@ -120,8 +120,8 @@ def point_words(one: Mapping[str, Any]) -> str:
 def _model(report: Mapping[str, Any], one: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {
         "model_name": "Federated" if name == "A" else "Local",
-        "model_name_details": " ".join(report["trust"]["assumed"]),
-        "trust_assumptions": " ".join(report["trust"]["assumed"]),
+        "model_name_details": " ".join(one["assumed"]),
+        "trust_assumptions": " ".join(one["assumed"]),
         "actors": f"Claimed against {one['adversary']}. {' '.join(report['not_claimed'])}",
         "release_type": "Many releases",
         "release_type_details": report["composition"]["refits"],

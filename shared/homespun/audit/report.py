@@ -13,11 +13,11 @@ from typing import Any
 
 from homespun.audit import sentences
 from homespun.audit.budgets import budgets, events, timeline
-from homespun.audit.quantities import ACCOUNTANT, company, guarantee_numbers
+from homespun.audit.guarantee_sections import guarantee_sections
+from homespun.audit.mechanisms import adjacency, assumed, composition, mechanisms, sampling
+from homespun.audit.quantities import ACCOUNTANT
 from homespun.audit.sources import Source, Sources
 from homespun.audit.spends import Spends, read_spends
-from homespun.privacy.guarantees import Guarantee, adapter, backbone, figures, joint
-from homespun.privacy.terms import Trust
 
 __all__ = ["SCHEMA_VERSION", "build_report", "to_bytes"]
 
@@ -43,7 +43,7 @@ def build_report(sources: Sources) -> dict[str, Any]:
         JSON-able; floats are rounded up, see `homespun.audit.rounding`.
     """
     own, further = _own(sources), [read_spends(source.checked, source.role) for source in sources.further]
-    found = _guarantees(own, further)
+    found = guarantee_sections(own, further)
     first = sources.ledgers[0].checked
     declared = _declared(sources)
     sampled = any(spends.sampled for spends in own.values())
@@ -60,11 +60,11 @@ def build_report(sources: Sources) -> dict[str, Any]:
         },
         "ledgers": [_ledger(source) for source in sources.ledgers],
         "guarantees": found,
-        "unit_and_adjacency": _adjacency(own),
-        "trust": {"models": sorted(trust), "assumed": _assumed(trust)},
-        "mechanisms": [row for spends in own.values() for row in spends.mechanisms()],
-        "sampling": _sampling(own),
-        "composition": _composition(own, further),
+        "unit_and_adjacency": adjacency(own),
+        "trust": {"models": sorted(trust), "assumed": assumed(trust)},
+        "mechanisms": [row for spends in own.values() for row in mechanisms(spends)],
+        "sampling": sampling(own),
+        "composition": composition(own, further),
         "accountant": {
             "proven": ACCOUNTANT,
             "second": "continuous equivalent, exact or by privacy loss distribution (dp-accounting)",
@@ -98,59 +98,6 @@ def _own(sources: Sources) -> dict[str, Spends]:
     return own
 
 
-def _guarantees(own: Mapping[str, Spends], further: list[Spends]) -> dict[str, Any]:
-    """A, B and C as far as the ledgers speak of them."""
-    shared, records = own.get("backbone"), own.get("adapter")
-    found: dict[str, Any] = {}
-    if shared is not None:
-        found["A"] = _backbone(shared, further)
-    planned = shared.planned_record if shared is not None and records is None else None
-    if records is not None:
-        found["B"] = _section("B", adapter(records.worst.events, delta=records.delta), basis="ledger", spends=records)
-        found["B"]["claimed"] = records.claimed
-    elif planned is not None:
-        found["B"] = _section("B", adapter([planned.event], delta=planned.delta), basis="plan", spends=None)
-    if shared is not None and "B" in found:
-        own_events = records.worst.events if records is not None else (planned.event,) if planned is not None else ()
-        delta = shared.delta if records is None else min(shared.delta, records.delta)
-        basis = found["B"]["basis"]
-        found["C"] = _section("C", joint(shared.worst.events, own_events, delta=delta), basis=basis, spends=shared)
-    return found
-
-
-def _backbone(shared: Spends, further: list[Spends]) -> dict[str, Any]:
-    section = _section("A", backbone(shared.worst.events, delta=shared.delta), basis="ledger", spends=shared)
-    section["claimed"] = shared.claimed
-    charged = [account.events for spends in (shared, *further) for account in spends.accounts]
-    if len(charged) > 1:
-        together = backbone([event for part in charged for event in part], delta=shared.delta)
-        total = figures(together, second=False)
-        section["together"] = {
-            "accounts": len(charged),
-            "ledgers": 1 + len(further),
-            **company(total.points[0].epsilon, together, reason=total.reason),
-        }
-    return section
-
-
-def _section(name: str, guarantee: Guarantee, *, basis: str, spends: Spends | None) -> dict[str, Any]:
-    numbers = guarantee_numbers(guarantee)
-    unit = numbers["privacy_unit"]
-    against = "A server" if name == "A" and spends is not None and spends.hidden_from_server else name
-    window = spends.window if spends is not None else "the life of the preference"
-    return {
-        "name": name,
-        "title": sentences.TITLES[name],
-        "basis": basis,
-        "adversary": sentences.ADVERSARIES[against],
-        "window": window,
-        "claim": sentences.claim(name, numbers, adversary=sentences.ADVERSARIES[against], window=window),
-        "odds": sentences.odds(numbers, what=sentences.of(name), unit=unit),
-        "test": sentences.test(numbers, unit=unit),
-        **numbers,
-    }
-
-
 def _ledger(source: Source) -> dict[str, Any]:
     seen = source.checked
     genesis = seen.genesis
@@ -174,63 +121,6 @@ def _ledger(source: Source) -> dict[str, Any]:
         "entries": dict(sorted(kinds.items())),
         "first": seen.entries[0].time,
         "last": seen.entries[-1].time,
-    }
-
-
-def _adjacency(own: Mapping[str, Spends]) -> list[dict[str, Any]]:
-    told = {
-        "backbone": "One device's data is there, or the device contributes zero. Who takes part is public. The exact sum then "
-        "moves by at most the clip bound C; replacing a device's data would move it by 2C and is another relation.",
-        "adapter": "One preference counts, or its place is blank. How many places there are is public; a preference lies in "
-        "exactly one block and is charged once in its life.",
-    }
-    return [
-        {
-            "guarantee": role,
-            "unit": spends.unit,
-            "relation": spends.relation,
-            "meaning": told[role],
-            "unprotected": spends.unprotected,
-        }
-        for role, spends in own.items()
-    ]
-
-
-def _assumed(trust: set[str]) -> list[str]:
-    said = {
-        Trust.DISTRIBUTED.value: "Every device adds its share of the noise; the server sees the sum alone, for which secure "
-        "aggregation is assumed; at least the promised number of honest devices answers.",
-        Trust.CENTRAL.value: "The server sees the exact sum of clipped vectors and adds all the noise itself; it is trusted "
-        "with them.",
-        "device": "The device adds the noise itself before anything is shown.",
-    }
-    return [said[word] for word in sorted(trust) if word in said]
-
-
-def _sampling(own: Mapping[str, Spends]) -> list[dict[str, Any]]:
-    return [
-        {
-            "guarantee": role,
-            "implemented": spends.participation,
-            "assumed": spends.participation if spends.sampled else "none: no amplification is claimed",
-            "verified_by": "nobody outside: a coin leaves no proof" if spends.sampled else "nothing to verify",
-        }
-        for role, spends in own.items()
-    ]
-
-
-def _composition(own: Mapping[str, Spends], further: list[Spends]) -> dict[str, Any]:
-    return {
-        "within": "Renyi divergences add up over the releases of an account, adaptively chosen ones included.",
-        "blocks": "Blocks of preferences are disjoint: a preference is charged for its own block alone (parallel composition).",
-        "joint": "C counts the backbone's releases at twice their clip bound: one changed preference moves a device's clipped "
-        "vector from one point of the ball to another.",
-        "accounts": {role: len(spends.accounts) for role, spends in own.items()},
-        "releases": {role: spends.releases for role, spends in own.items()},
-        "further_ledgers": [
-            {"role": spends.role, "origin": spends.origin, "releases": spends.releases} for spends in further
-        ],
-        "refits": "A refresh is new data under the same budget; no budget is ever reset.",
     }
 
 

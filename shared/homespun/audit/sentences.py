@@ -15,18 +15,17 @@ from typing import Any
 
 from homespun.audit.rounding import of_100, one_in, short, times
 
-__all__ = ["ADVERSARIES", "HAZARDS", "POST_PROCESSING", "TITLES", "claim", "limits", "odds", "test"]
+__all__ = ["HAZARDS", "POST_PROCESSING", "TITLES", "adversary", "claim", "limits", "odds", "test"]
 
 TITLES = {
     "A": "Backbone: everything that one device holds",
     "B": "Adapter: one preference of one person",
     "C": "Both together: one preference, seen through backbone and adapter",
 }
-ADVERSARIES = {
-    "A": "anyone but the server who sees every released backbone",
-    "A server": "the server, and anyone who sees every released backbone",
-    "B": "anyone who sees the adapter, or whatever it ranks",
-    "C": "anyone who sees the released backbones and the adapter, or whatever it ranks",
+_SEEN = {
+    "A": "every released backbone",
+    "B": "the adapter, or whatever it ranks",
+    "C": "every released backbone and the adapter, or whatever it ranks",
 }
 _SUBJECTS = {"A": "the backbone", "B": "the adapter", "C": "backbone and adapter together"}
 _HOLDS = {"device": "the data of one device", "record": "one preference"}
@@ -53,6 +52,28 @@ HAZARDS = (
         "Figures are floats rounded up to six decimals; two machines may differ in the last one.",
     ),
 )
+
+
+def adversary(name: str, *, trust: set[str], sampled: bool) -> str:
+    """Whom a guarantee holds against, with the condition under which it does, to stand after "against".
+
+    Args:
+        name: ``A``, ``B`` or ``C``.
+        trust: Trust models of the backbone's releases. One of them that is not ``distributed``, and the server is trusted.
+        sampled: Whether amplification by a Poisson sample is counted.
+    """
+    seen = _SEEN[name]
+    if name == "B":
+        return f"anyone who sees {seen}"
+    alone = trust <= {"distributed"}
+    if sampled:
+        known = (
+            "so not against the server" if alone else "the server being trusted with that and with each clipped vector"
+        )
+        return f"those who see {seen}, but not who was drawn, {known}"
+    if alone:
+        return f"anyone who sees {seen}, and against the server as long as it sees sums alone"
+    return f"those who see {seen}, the server being trusted with each clipped vector"
 
 
 def claim(name: str, numbers: Mapping[str, Any], *, adversary: str, window: str) -> str:
@@ -106,12 +127,13 @@ def limits(names: set[str], *, trust: set[str], sampled: bool, declared: Mapping
     )
     if "central" in trust:
         told.append(
-            "Where the server adds the noise it sees each clipped sum before noise: nothing is claimed against it."
+            "Where the server adds the noise it sees each clipped vector before noise: nothing is claimed against it."
         )
     if "distributed" in trust:
         told.append(
-            "Where devices add the noise the server is assumed to see sums alone (secure aggregation). What one device's message "
-            "is worth alone stands in the figures, as 'stand-alone'."
+            "Where devices add the noise, nothing is claimed against a server that sees single messages. That it sees sums "
+            "alone takes secure aggregation, which this version does not have. What one device's messages are worth alone "
+            "stands in the figures, as 'stand-alone'."
         )
     if sampled:
         told.append(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -139,11 +138,6 @@ class Spends:
         return named or {"distributed" if event.shares > 1 else "central" for event in self.events}
 
     @property
-    def hidden_from_server(self) -> bool:
-        """Whether the guarantee holds against the server as well."""
-        return self.trust == {"distributed"} and not self.sampled
-
-    @property
     def window(self) -> str:
         """What a claim covers, in words."""
         count = len(self.worst.events)
@@ -186,45 +180,6 @@ class Spends:
         if self.genesis.adapter is None or "clip_units" not in self.genesis.adapter:
             return None
         return RecordPlan.from_dict(self.genesis.adapter)
-
-    def mechanisms(self) -> list[dict[str, Any]]:
-        """One row for each kind of release."""
-        phases: Counter[tuple[GaussianEvent | None, str]] = Counter()
-        for release in self.order:
-            phases[release.event, str(release.subject.get("phase", ""))] += 1
-        plan = {release.name: release for release in self.genesis.plan.releases} if self.genesis.plan else {}
-        return [
-            {
-                "guarantee": self.genesis.guarantee,
-                "phase": phase,
-                "releases": count,
-                "distribution": "none" if event is None else "discrete Gaussian",
-                **({} if event is None else self._mechanism(event)),
-                **(
-                    {
-                        "clip_norm": plan[phase].clip_norm,
-                        "divisor": plan[phase].divisor,
-                        "trust": plan[phase].trust.value,
-                    }
-                    if phase in plan
-                    else {}
-                ),
-            }
-            for (event, phase), count in phases.items()
-        ]
-
-    def _mechanism(self, event: GaussianEvent) -> dict[str, Any]:
-        return {
-            "sensitivity": event.clip_units,
-            "variance": event.variance,
-            "noise_multiplier": up(event.noise_multiplier),
-            "dimension": event.dimension,
-            "sampling_probability": event.sampling_probability,
-            "shares": event.shares,
-            "share_variance": event.share_variance,
-            "clipping": "one L2 norm for the whole vector, a public constant",
-            "lattice": "whole numbers modulo 2^32",
-        }
 
     def _at_cap(self, cap: Decimal) -> dict[str, Any]:
         """What an account that spends its cap would have."""

@@ -1,4 +1,7 @@
-"""``homespun bench``: speed and accuracy beside other systems. The work is in ``homespun.simulations.bench``."""
+"""``homespun bench``: speed and accuracy beside other systems, and what a long ledger costs.
+
+The work is in ``homespun.simulations.bench`` and ``homespun.simulations.bench_ledger``, loaded when a command runs.
+"""
 
 import importlib
 from collections.abc import Iterator, Mapping
@@ -14,13 +17,13 @@ bench = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_show_locals=False,
-    help="Measure speed and accuracy beside other systems.",
+    help="Measure speed and accuracy beside other systems, and what ledgers cost.",
 )
 
 
 @bench.callback()
 def _group() -> None:
-    """Measure speed and accuracy beside other systems."""
+    """Measure speed and accuracy beside other systems, and what ledgers cost."""
 
 
 @bench.command("rounds")
@@ -51,6 +54,25 @@ def rounds(
         voice.say(line)
 
 
+@bench.command("ledger")
+def ledger(
+    entries: Annotated[int | None, typer.Option(metavar="N", min=2, help="Entries of the long ledger [20000].")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document last.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show a traceback if it fails.")] = False,
+) -> None:
+    """Time appends to a ledger, and opening, checking, reporting on and verifying a long one."""
+    options = {} if entries is None else {"entries": entries}
+    with voice.reporter(as_json=as_json, quiet=quiet) as reporter:
+        work = importlib.import_module("homespun.simulations.bench_ledger")
+        result: dict[str, Any] = work.ledger(options, reporter)
+        if as_json:
+            reporter.table(result)
+            return
+    for line in _ledger_lines(result):
+        voice.say(line)
+
+
 def _lines(result: Mapping[str, Any]) -> Iterator[str]:
     """The rows as aligned columns; then the large run and the machine, because a time means nothing without one."""
     yield f"{'':<15}{'us/update':>11}{'processor':>11}{'x kernel':>10}  "
@@ -66,7 +88,24 @@ def _lines(result: Mapping[str, Any]) -> Iterator[str]:
             f"at most {large['peak_memory_gb']:.2f} GB of memory"
         )
     if machine := result.get("machine"):
+        yield f"{_where(machine)}, {machine['threads_used']} used; torch {machine['torch']}"
+
+
+def _ledger_lines(result: Mapping[str, Any]) -> Iterator[str]:
+    """The rows as aligned columns, in milliseconds; then how far to believe them, and the machine."""
+    yield f"{'':<17}{'entries':>9}{'ms':>11}{'p99':>8}{'processor':>11}{'us/entry':>10}{'x sync':>8}  "
+    for row in result.get("rows", ()):
+        p99 = "" if row["p99_seconds"] is None else f"{1e3 * row['p99_seconds']:,.2f}"
+        ratio = "" if row["over_sync"] is None else f"{row['over_sync']:,.1f}"
         yield (
-            f"{machine['processor']}, {machine['cores']} cores with load {machine['load_before']:g} before, "
-            f"{machine['threads_used']} used; torch {machine['torch']}"
+            f"{row['name']:<17}{row['entries']:>9,}{1e3 * row['seconds']:>11,.2f}{p99:>8}"
+            f"{1e3 * row['cpu_seconds']:>11,.2f}{row['us_per_entry']:>10,.0f}{ratio:>8}  {row['what']}"
         )
+    if note := result.get("note"):
+        yield note
+    if machine := result.get("machine"):
+        yield f"{_where(machine)}; SQLite {result['settings']['sqlite']} in {result['settings']['folder']}"
+
+
+def _where(machine: Mapping[str, Any]) -> str:
+    return f"{machine['processor']}, {machine['cores']} cores with load {machine['load_before']:g} before"

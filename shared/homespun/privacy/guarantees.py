@@ -1,4 +1,4 @@
-"""The guarantees A, B and C: from the events of a ledger to everything that may be said about them.
+"""The guarantees A, B and C: from the events of a ledger to everything that may be said about them (`Figures`).
 
 Pure functions. A report, a check of a report, a device's page and a simulation ask here; nobody counts for himself.
 
@@ -28,6 +28,7 @@ from homespun.privacy.accountant import GaussianEvent, orders_for
 from homespun.privacy.cost import event_cost
 from homespun.privacy.crosscheck import continuous_curve, snap
 from homespun.privacy.curves import is_sampled, merge, renyi_at, renyi_curve
+from homespun.privacy.figures import FALSE_ALARMS, PRIORS, PUBLIC_DELTAS, RENYI_ORDERS, Figures, Point, no_figures
 from homespun.privacy.terms import Relation, Unit
 from homespun.privacy.tradeoff import RenyiCurve, gaussian_advantage, gaussian_power, posterior
 
@@ -47,10 +48,6 @@ __all__ = [
     "stand_alone",
 ]
 
-PUBLIC_DELTAS = (1e-5, 1e-6, 1e-8, 1e-10)
-FALSE_ALARMS = (1e-4, 1e-3, 1e-2, 1e-1)
-PRIORS = (0.5, 0.01)
-RENYI_ORDERS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 _FEW_GROUPS = 8  # more kinds of events than this are put on the public grid for the second accountant and for groups
 
 
@@ -79,48 +76,6 @@ class Guarantee:
         if not 0.0 < self.delta < 1.0:
             raise ValueError(f"Expected delta={self.delta!r} in (0, 1).")
         orders_for([*self.events, *self.replaced])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Point:
-    """One pair (epsilon, delta), by both accountants."""
-
-    delta: float
-    epsilon: float | None
-    """Proven for the integer mechanism that ran; None where nothing is (`Figures.reason` says why)."""
-    order: float | None
-    second: float | None
-    """Continuous equivalent. It checks the proven figure from below."""
-    discrepancy: float | None
-    """Proven minus second, both on the same events; negative beyond arithmetic means a bug."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figures:
-    """Everything that follows from a guarantee's events; None where it is not bounded."""
-
-    reason: str
-    points: tuple[Point, ...]
-    """The claim's own delta first, then `PUBLIC_DELTAS`."""
-    second_accountant: str
-    snapped: bool
-    """Whether both accountants were compared on events put on the public grid."""
-    mu: float | None
-    """Gaussian-DP parameter, continuous equivalent; None with a Poisson sample."""
-    rho: Decimal | None
-    """zCDP, proven, rounded up; None with a Poisson sample."""
-    renyi: tuple[tuple[float, float], ...]
-    """(order, divergence)."""
-    power: tuple[tuple[float, float], ...]
-    """(false alarms, largest share of true cases found), proven."""
-    power_continuous: tuple[tuple[float, float], ...]
-    """The same for the continuous Gaussian; empty with a Poisson sample."""
-    advantage: float | None
-    advantage_continuous: float | None
-    loss: float | None
-    """What the privacy loss itself stays below, except with probability delta."""
-    posteriors: tuple[tuple[float, float], ...]
-    """(prior, largest posterior), except with probability delta."""
 
 
 def backbone(events: Iterable[GaussianEvent | None], *, delta: float) -> Guarantee:
@@ -205,7 +160,7 @@ def figures(guarantee: Guarantee, *, second: bool = True) -> Figures:
     if not reason and bounds[0] is None:
         reason = "more than the tables of the noise can prove (an epsilon of about 40)"
     if reason:
-        return _nothing(deltas, reason)
+        return no_figures(deltas, reason)
     checks, method, compared, snapped = _second(events, replaced, deltas) if second else ((), "none", (), False)
     mu = None if sampled else math.sqrt(_square(events) + 4.0 * _square(replaced))
     loss = whole.loss(guarantee.delta)
@@ -246,25 +201,6 @@ def _counted(events: Iterable[GaussianEvent | None]) -> tuple[tuple[GaussianEven
     listed = tuple(events)
     known = tuple(event for event in listed if event is not None)
     return known, "" if len(known) == len(listed) else "a round ran without noise"
-
-
-def _nothing(deltas: Sequence[float], reason: str) -> Figures:
-    empty = Point(delta=1.0, epsilon=None, order=None, second=None, discrepancy=None)
-    return Figures(
-        reason=reason,
-        points=tuple(replace(empty, delta=delta) for delta in deltas),
-        second_accountant="none",
-        snapped=False,
-        mu=None,
-        rho=None,
-        renyi=(),
-        power=(),
-        power_continuous=(),
-        advantage=None,
-        advantage_continuous=None,
-        loss=None,
-        posteriors=(),
-    )
 
 
 def _together(event: GaussianEvent, devices: int) -> GaussianEvent:

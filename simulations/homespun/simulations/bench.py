@@ -23,7 +23,7 @@ from homespun.simulations import workload
 from homespun.simulations.peers.logistic import EXAMPLES, FEATURES, accuracy, logistic_workload, write_job
 from homespun.simulations.workload import Lap, refine_workload, time_rounds
 
-__all__ = ["BenchOptions", "rounds"]
+__all__ = ["BenchOptions", "Reporter", "machine", "rounds"]
 
 SCALE_ROUNDS = 3
 PEERS = (
@@ -110,7 +110,7 @@ def rounds(given: Mapping[str, object], reporter: Reporter) -> dict[str, Any]:
             "privacy_unit": "device", "neighboring_relation": "add-or-remove", "cell": workload.CELL,
             "peer_users": options.peer_users, "cohort": options.cohort, "examples": EXAMPLES, "features": FEATURES,
         },
-        "machine": _machine(load),
+        "machine": machine(load),
     }  # fmt: skip
 
 
@@ -215,7 +215,8 @@ def _row(name: str, what: str, users: int, laps: Sequence[Lap]) -> dict[str, Any
     }
 
 
-def _machine(load: tuple[float, float, float]) -> dict[str, Any]:
+def machine(load: tuple[float, float, float]) -> dict[str, Any]:
+    """Where a time was taken, and how busy it was just before: a time means nothing without it."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():

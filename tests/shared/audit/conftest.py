@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from homespun.audit.bounds import Interval
+from homespun.audit.claims import AuditedClaim, path_claim
 from homespun.audit.evidence import Attack, Audit
 from homespun.audit.game import throw
 from homespun.audit.sources import EVIDENCE, Source, find_sources
@@ -19,9 +20,10 @@ from homespun.privacy import Participation, PrivacySpec, Relation, Release, Trus
 from homespun.privacy.calibration import release_event
 from homespun.privacy.ledger import Genesis, Ledger, SigningKey
 from homespun.privacy.plan import Plan
-from homespun.privacy.record_plan import build_record_plan
+from homespun.privacy.record_plan import RecordPlan, build_record_plan
 
 DELTA = 1e-6
+EVERYBODY = Participation.full()
 DECLARED = {
     "name": "Reading club",
     "purpose": "Rank texts for each member.",
@@ -33,14 +35,16 @@ DECLARED = {
 }
 
 
-def small_plan(epsilon: float = 2.0) -> Plan:
+def small_plan(
+    epsilon: float = 2.0, *, trust: Trust = Trust.DISTRIBUTED, participation: Participation = EVERYBODY
+) -> Plan:
     return PrivacySpec(
         epsilon=epsilon,
         delta=DELTA,
         unit=Unit.DEVICE,
         relation=Relation.ADD_OR_REMOVE,
-        trust=Trust.DISTRIBUTED,
-        participation=Participation.full(),
+        trust=trust,
+        participation=participation,
         population=500,
         min_survivors=400,
         releases=(
@@ -50,7 +54,14 @@ def small_plan(epsilon: float = 2.0) -> Plan:
     ).build()
 
 
-def write_run(folder: Path, *, key: SigningKey | None = None, folds: int = 2, plan: Plan | None = None) -> Path:
+def write_run(
+    folder: Path,
+    *,
+    key: SigningKey | None = None,
+    folds: int = 2,
+    plan: Plan | None = None,
+    records: RecordPlan | None = None,
+) -> Path:
     """A run folder whose ledger holds ``folds`` trainings."""
     folder.mkdir(parents=True)
     plan = plan or small_plan()
@@ -62,8 +73,10 @@ def write_run(folder: Path, *, key: SigningKey | None = None, folds: int = 2, pl
         unit=Unit.DEVICE,
         relation=Relation.ADD_OR_REMOVE,
         delta=DELTA,
+        order=None if plan.spec.participation.sampling_probability is None else plan.claim.order,
         cap=sum((Decimal(release.rho) * release.rounds for release in plan.releases), Decimal(0)),
         plan=plan,
+        adapter=None if records is None else records.to_dict(),
         declared=DECLARED,
         software={"homespun": "0.1.0"},
     )
@@ -120,15 +133,18 @@ def write_device(folder: Path) -> Path:
     return folder
 
 
-def add_evidence(run: Path, key: SigningKey) -> None:
-    """An audit whose scores know nothing and one attack, committed to by the run's ledger."""
+def add_evidence(run: Path, key: SigningKey, claim: AuditedClaim | None = None, **stated: object) -> None:
+    """An audit whose scores know nothing and one attack, committed to by the run's ledger.
+
+    Args:
+        run: Run folder.
+        key: Of the ledger.
+        claim: What it is an audit of; the small plan's by default.
+        stated: What the evidence says of the claim instead.
+    """
     rng = np.random.default_rng(3)
     audit = Audit(
-        kind="path",
-        title="Canaries through the real path",
-        claim_epsilon=2.0,
-        claim_mu=0.42,
-        delta=DELTA,
+        **{**vars(claim or path_claim(small_plan())), **stated},
         confidence=0.95,
         guesses=10,
         coins=throw(100),
@@ -181,3 +197,13 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         return write_run(tmp_path / name, **changes)  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_plan() -> Callable[..., Plan]:
+    return small_plan
+
+
+@pytest.fixture(scope="session")
+def sign_evidence() -> Callable[..., None]:
+    return add_evidence

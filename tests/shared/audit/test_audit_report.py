@@ -9,14 +9,17 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+import yaml
 
 from homespun.audit.report import build_report, to_bytes
 from homespun.audit.rounding import of_100, one_in, short, times, up
+from homespun.audit.sentences import adversary, limits
 from homespun.audit.sources import find_sources
 from homespun.audit.writing import write_report
-from homespun.privacy import GaussianEvent, LedgerDamaged, LedgerError, Relation, Unit
+from homespun.privacy import GaussianEvent, LedgerDamaged, LedgerError, Participation, Plan, Relation, Trust, Unit
 from homespun.privacy.accountant import compose
 from homespun.privacy.ledger import Genesis, Ledger, SigningKey
+from homespun.privacy.record_plan import build_record_plan
 
 
 def test_a_run_s_report_says_what_its_plan_promised(run_folder: Path) -> None:
@@ -25,13 +28,65 @@ def test_a_run_s_report_says_what_its_plan_promised(run_folder: Path) -> None:
     assert set(report["guarantees"]) == {"A"}
     assert 1.99 < a["epsilon"] <= a["claimed"]["epsilon"] <= 2.0
     assert (a["privacy_unit"], a["neighboring_relation"], a["delta"]) == ("device", "add-or-remove", 1e-6)
-    assert "the server, and anyone" in a["claim"]
+    assert a["claim"].startswith(
+        "Against anyone who sees every released backbone, and against the server as long as it sees sums alone, over all 3 "
+    )
     assert "all 3 releases of one training" in a["claim"]
     assert "at most 7.4 times as likely" in a["odds"]
     assert "1 false alarm in 100" in a["test"]
     assert a["together"]["accounts"] == 2
     assert a["together"]["epsilon"] > a["epsilon"]
     assert any("adapters" in line for line in report["not_claimed"])
+
+
+@pytest.mark.parametrize(
+    ("participation", "sees"),
+    [
+        (Participation.full(), "every released backbone, the server being trusted with each clipped vector"),
+        (
+            Participation.poisson(0.5),
+            "every released backbone, but not who was drawn, the server being trusted with that and with each clipped vector",
+        ),
+    ],
+)
+def test_where_the_server_adds_the_noise_the_claim_says_that_it_is_trusted(
+    make_run: Callable[..., Path], make_plan: Callable[..., Plan], participation: Participation, sees: str
+) -> None:
+    plan = make_plan(trust=Trust.CENTRAL, participation=participation)
+    run = make_run("run", folds=1, plan=plan, records=build_record_plan(2.0, 1e-6, dimension=8))
+    report = write_report(find_sources(run), run / "audit")
+    a, b, c = (report["guarantees"][name] for name in "ABC")
+    assert a["claim"].startswith(f"Against those who see {sees}, over all 3 releases")
+    assert a["adversary"] == f"those who see {sees}"
+    assert c["adversary"] == a["adversary"].replace("backbone,", "backbone and the adapter, or whatever it ranks,", 1)
+    assert "server" not in b["claim"]
+    assert a["assumed"] == report["trust"]["assumed"]
+    assert b["assumed"] == ["The device adds the noise itself before anything is shown."]
+    page = (run / "audit" / "report.html").read_text(encoding="utf-8")
+    assert "sees sums alone" not in page
+    assert a["claim"] in page
+    for name in ("registry-backbone.yaml", "registry-adapter.yaml"):
+        record = yaml.safe_load((run / "audit" / name).read_text(encoding="utf-8"))["deployment"]
+        one = a if name == "registry-backbone.yaml" else b
+        assert record["privacy_loss"]["privacy_parameters_details"].startswith(one["claim"])
+        assert record["deployment_model"]["actors"].startswith(f"Claimed against {one['adversary']}.")
+        assert record["deployment_model"]["trust_assumptions"] == " ".join(one["assumed"])
+
+
+def test_no_sentence_promises_anything_against_a_server_without_its_condition() -> None:
+    """Secure aggregation is not built: only sums alone are hidden from a server, and only where devices add all the noise."""
+    for name in ("A", "C"):
+        assert adversary(name, trust={"distributed"}, sampled=False).endswith(
+            "and against the server as long as it sees sums alone"
+        )
+        for trust in ({"central"}, {"central", "distributed"}):
+            for sampled in (False, True):
+                told = adversary(name, trust=trust, sampled=sampled)
+                assert "server being trusted" in told
+                assert "against the server" not in told
+        assert "so not against the server" in adversary(name, trust={"distributed"}, sampled=True)
+    told = limits({"A"}, trust={"distributed"}, sampled=False, declared={})
+    assert any("secure aggregation, which this version does not have" in line for line in told)
 
 
 def test_a_device_s_report_holds_a_b_and_c(device_folder: Path) -> None:

@@ -62,3 +62,18 @@ def test_drawings_escape_and_stay_inside() -> None:
     assert axis.ticks() == [1e-4, 1e-3, 1e-2, 1e-1, 1.0]
     assert dots(101).count('class="dot on"') == 100
     assert "nan" not in bars("empty", "x", "y", [])
+
+
+def test_releases_are_whole_numbers(run_folder: Path, device_folder: Path) -> None:
+    """Three releases were ticked at every half."""
+    for folder in (run_folder, device_folder):
+        (picture,) = re.findall(
+            r'<svg[^>]*aria-label="Epsilon [^"]*after each release of the backbone".*?</svg>', page(folder)
+        )
+        below = re.findall(r'y="270" text-anchor="middle">([^<]*)<', picture)
+        assert len(below) >= 3
+        assert all(tick.isdigit() for tick in below)
+    for last in range(1, 600):
+        ticks = Axis(label="releases", low=0.0, high=float(last), whole=True).ticks()
+        assert all(tick == int(tick) for tick in ticks)
+        assert len(ticks) >= 2

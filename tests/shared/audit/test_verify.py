@@ -7,15 +7,19 @@ import random
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from homespun.audit.sources import find_sources
+from homespun.audit.claims import AuditedClaim, block_claim, path_claim
+from homespun.audit.evidence_check import check_evidence
+from homespun.audit.sources import find_sources, read_kept
 from homespun.audit.verify import Verdict, verify_report
 from homespun.audit.writing import write_report
-from homespun.privacy import GaussianEvent
+from homespun.privacy import GaussianEvent, Participation, Plan, Trust
 from homespun.privacy.ledger import Ledger, SigningKey
+from homespun.privacy.record_plan import build_record_plan
 
 FILES = (
     "report.json",
@@ -180,6 +184,86 @@ def test_coins_that_nobody_committed_to_prove_nothing(copied: Path) -> None:
     content["audits"][0]["commitment"] = "00" * 32
     (copied / "evidence.json").write_text(json.dumps(content))
     assert any("chosen later" in finding.rule for finding in verify_report(copied).findings)
+
+
+@pytest.fixture
+def audited(
+    make_run: Callable[..., Path], sign_evidence: Callable[..., None], operator: SigningKey
+) -> Callable[..., Verdict]:
+    """A keeper who signs evidence of his own making: coins, digest and report are in order, whatever it states."""
+
+    def make(
+        name: str, claim: AuditedClaim | None = None, *, run: dict[str, object] | None = None, **stated: object
+    ) -> Verdict:
+        folder = make_run(name, key=operator, folds=1, **(run or {}))
+        sign_evidence(folder, operator, claim, **stated)
+        write_report(find_sources(folder), folder / "audit")
+        return verify_report(folder / "audit")
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("name", "stated"),
+    [
+        ("claim_epsilon", 20.0),
+        ("claim_epsilon", True),
+        ("claim_mu", 5.0),
+        ("claim_mu", None),
+        ("delta", 1e-2),
+        ("title", "Something else"),
+    ],
+)
+def test_signed_evidence_of_another_claim_is_caught(
+    audited: Callable[..., Verdict], make_plan: Callable[..., Plan], name: str, stated: object
+) -> None:
+    """The run claims epsilon 2: an audit against 20 is beaten by nothing, and would look like a clean one."""
+    (finding,) = audited("run", **{name: stated}).findings
+    assert finding.where == f"evidence.json: $.audits[0].{name}"
+    assert finding.expected == json.dumps(getattr(path_claim(make_plan()), name))
+    assert finding.found == json.dumps(stated)
+
+
+def test_an_audit_of_records_is_held_against_the_record_plan(audited: Callable[..., Verdict]) -> None:
+    records = build_record_plan(2.0, 1e-6, dimension=8)
+    run: dict[str, object] = {"records": records}
+    assert audited("honest", block_claim(records), run=run).findings == ()
+    (finding,) = audited("weaker", block_claim(records), run=run, claim_epsilon=8.0).findings
+    assert (finding.where, finding.expected, finding.found) == (
+        "evidence.json: $.audits[0].claim_epsilon",
+        "2.0",
+        "8.0",
+    )
+    found = audited("relabelled", block_claim(records), run=run, kind="path").findings
+    assert {finding.where.rpartition(".")[2] for finding in found} == {"title", "claim_epsilon", "claim_mu"}
+
+
+def test_an_audit_of_what_nobody_claimed_is_caught(audited: Callable[..., Verdict]) -> None:
+    """Adapters of this run are exact: there is no record plan that an audit of records could be of."""
+    claim = block_claim(build_record_plan(2.0, 1e-6, dimension=8))
+    (finding,) = audited("exact", claim).findings
+    assert (finding.where, finding.expected, finding.found) == ("evidence.json: $.audits[0].kind", "path", '"block"')
+    (finding,) = audited("other", kind="engine").findings
+    assert finding.found == '"engine"'
+
+
+def test_a_sampled_plan_has_no_mu_to_state(audited: Callable[..., Verdict], make_plan: Callable[..., Plan]) -> None:
+    plan = make_plan(trust=Trust.CENTRAL, participation=Participation.poisson(0.5))
+    run: dict[str, object] = {"plan": plan}
+    assert audited("honest", path_claim(plan), run=run).findings == ()
+    (finding,) = audited("with-mu", path_claim(plan), run=run, claim_mu=0.4).findings
+    assert (finding.where.rpartition(".")[2], finding.expected) == ("claim_mu", "null")
+
+
+def test_a_claim_of_any_kind_is_read(copied: Path) -> None:
+    """A stranger may have put anything in any place: that is a finding, and never an exception."""
+    sources = read_kept(copied)
+    for name in ("claim_epsilon", "claim_mu", "delta", "kind", "title"):
+        for value in (None, [], {}, "2", True, 10**400):
+            content = json.loads((copied / "evidence.json").read_text())
+            content["audits"][0][name] = value
+            found = check_evidence(replace(sources, evidence=json.dumps(content).encode()))
+            assert f"evidence.json: $.audits[0].{name}" in [finding.where for finding in found]
 
 
 def test_a_record_that_the_report_does_not_support_is_caught(copied: Path) -> None:
