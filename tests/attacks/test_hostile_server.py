@@ -166,3 +166,17 @@ def test_a_phase_that_fails_is_answered_and_what_fails_after_it_is_burned(
     monkeypatch.undo()
     assert lab["reason"](device, lab["request"](6)) == "answered"
     assert not device.ledger.open_reservations()
+
+
+def test_a_vector_whose_commit_failed_does_not_leave(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sealed, cut off before its commit, and the process lives on: the next start will burn it, so nobody may have it."""
+
+    def cut(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("homespun.privacy.ledger.Ledger.commit", cut)
+        with pytest.raises(KeyboardInterrupt):
+            device.contribute(lab["request"](7))
+    assert len(device.ledger.open_reservations()) == 1
+    assert lab["reason"](device, lab["request"](7)) == "round-replayed"

@@ -3,6 +3,7 @@
 import runpy
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -189,3 +190,46 @@ def test_spent_never_falls_over_any_order_of_restoring(tmp_path: Path) -> None:
     assert seen == sorted(seen)
     assert len(seen) > 2
     assert max(seen) <= Decimal("1.06")
+
+
+def test_acknowledging_under_a_lower_cap_forgets_nothing(tmp_path: Path) -> None:
+    """The copy knows a cap below what was spent since; with a higher one again, what was seen still counts."""
+    low, high = replace(lab["POLICY"], max_epsilon=0.5), lab["POLICY"]
+    lab["create"](tmp_path, policy=low).close()
+    lab["copy"](tmp_path / "device", tmp_path / "backup")
+    with lab["reopen"](tmp_path) as device:
+        device.set_policy(high)
+        for number in range(3):
+            device.contribute(lab["request"](number))
+        spent = device.spent
+    assert spent > low.cap
+    restore(tmp_path)
+    with lab["reopen"](tmp_path) as device:
+        assert device.acknowledge() == spent == device.spent
+        assert device.ledger.cap == low.cap
+        assert lab["reason"](device, lab["request"](3)) == "budget-exhausted"
+        device.set_policy(high)
+        assert device.spent == spent
+
+
+def test_a_cap_that_is_lowered_before_acknowledging_is_no_way_out(old_copy: Path) -> None:
+    restore(old_copy)
+    with lab["reopen"](old_copy, anchor=None) as device:
+        cap = device.ledger.cap
+        device.set_policy(replace(device.policy, max_epsilon=0.1))
+        assert device.acknowledge() == cap
+        device.set_policy(lab["POLICY"])
+        assert lab["reason"](device, lab["request"](3)) == "budget-exhausted"
+
+
+def test_a_fork_that_was_found_is_not_forgotten_when_the_finder_is_away(old_copy: Path) -> None:
+    """The ledger itself says so: a device that may go on without a witness does not go on after a new start."""
+    restore(old_copy)
+    with lab["reopen"](old_copy, anchor=None) as device:
+        device.set_policy(replace(device.policy, witness_required=False))
+        assert lab["reason"](device, lab["request"](3)) == "ledger-forked"
+    with lab["reopen"](old_copy, anchor=None, witness=None) as device:
+        assert lab["reason"](device, lab["request"](3)) == "ledger-forked"
+        device.acknowledge()
+    with lab["reopen"](old_copy, anchor=None, witness=None) as device:
+        assert not device.forked

@@ -68,7 +68,7 @@ while True:
     try:
         with Device.open(folder / "device", driver["KEY"], around) as device:
             try:
-                device.contribute(driver["request"](number))
+                device.contribute(driver["toy"]["toy_request"](driver["PLAN"], run=number))
                 print("won")
             except Declined as error:
                 print(error.reason.value)
@@ -79,7 +79,7 @@ while True:
 
 
 def test_two_processes_race_for_the_last_budget(tmp_path: Path) -> None:
-    """Each asks for another round; the budget is for one more."""
+    """Each asks for a run of its own, so that whoever is second is not merely late; the budget is for one more."""
     import runpy
 
     driver = runpy.run_path(str(DRIVER))

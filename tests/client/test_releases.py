@@ -1,6 +1,7 @@
 """The adapter on its device: every block of records is released once in its life, and what is made of it stays sealed."""
 
 import runpy
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -178,6 +179,30 @@ def test_an_older_adapter_ledger_is_found(tmp_path: Path) -> None:
         device.learn(PAIRS, records=said(12))
         device.refit(BACKBONE, PUBLIC)
     assert [kind for kind, _ in entries(tmp_path)] == ["acknowledge"]
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_blocks_of_a_lost_history_are_not_released_again_by_way_of_another_policy(tmp_path: Path, begun: bool) -> None:
+    """Acknowledged while the owner's policy was exact, or before the copy's ledger of blocks was begun."""
+    with lab["create"](tmp_path) as device:
+        device.learn(PAIRS, records=said(5))
+        if begun:
+            device.refit(BACKBONE, PUBLIC)
+    lab["copy"](tmp_path / "device", tmp_path / "backup")
+    with lab["reopen"](tmp_path) as device:
+        device.learn(PAIRS, records=said(10))
+        device.refit(BACKBONE, PUBLIC)
+        device.contribute(lab["request"](0))
+    shutil.rmtree(tmp_path / "device")
+    lab["copy"](tmp_path / "backup", tmp_path / "device")
+    with lab["reopen"](tmp_path) as device:
+        device.set_policy(replace(device.policy, adapter="exact"))
+        device.acknowledge()
+        device.set_policy(replace(device.policy, adapter="record:2"))
+        device.learn(PAIRS, records=said(10))
+        device.refit(BACKBONE, PUBLIC)
+    kinds = [kind for kind, _ in entries(tmp_path)]
+    assert kinds == (["reserve", "commit", "acknowledge"] if begun else ["acknowledge"])
 
 
 def test_the_head_that_the_witness_sees_does_not_depend_on_records(tmp_path: Path) -> None:

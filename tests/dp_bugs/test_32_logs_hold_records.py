@@ -229,7 +229,7 @@ def with_its_text(patch: pytest.MonkeyPatch) -> None:
             devices.LOG.warning("a statistic failed: %s", error)
             return torch.zeros(0, phase.dimension)
 
-    patch.setattr(devices, "statistic_or_nothing", loudly)
+    patch.setattr("homespun.client.statistic.statistic_or_nothing", loudly)
 
 
 def in_the_ledger(patch: pytest.MonkeyPatch) -> None:

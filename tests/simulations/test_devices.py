@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from homespun.client.spending import newest_ledger
+from homespun.client.lineage import newest_ledger
 from homespun.personal import Backbone
 from homespun.privacy.ledger import Ledger
 from homespun.privacy.policy_check import check

@@ -1,43 +1,31 @@
 """One person's device: what is theirs stays sealed in its folder, and one bounded noisy vector at a time leaves.
 
-    FOLDER/device              its random name
-    FOLDER/vault.sqlite        preferences, evidence, adapter, keys and the last vectors, all sealed
-    FOLDER/ledger-1.sqlite     what it spent on what left it (guarantee A), signed
-    FOLDER/adapter.sqlite      what its adapter spent on its records (guarantee B), signed
-
 A round is: check the request against the owner's policy, reserve, show the ledger's head to the witness, compute, seal
 the vector, commit, and only then hand it out. Whatever interrupts that leaves the reservation spent.
 """
 
-import fcntl
 import hashlib
-import json
 import logging
-import os
-import re
-import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self, final
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from homespun.client.belongings import Belongings
-from homespun.client.errors import Declined, DeviceBusy, VaultOlder
+from homespun.client.errors import Declined
 from homespun.client.evidence import Answer
+from homespun.client.folder import Opened, make_folder, open_folder
 from homespun.client.installation import Installation
 from homespun.client.releases import finish_releases, open_releases, release_blocks, write_off
-from homespun.client.spending import Spending, sync
-from homespun.client.statistic import read_request, request_digest, statistic_or_nothing
-from homespun.client.vault import Identity, KeySource, Vault
+from homespun.client.request import is_answerable, read_request, request_digest, subject_of
+from homespun.client.statistic import own_statistic, statistic_or_nothing
+from homespun.client.vault import KeySource
 from homespun.personal import Adapter, Backbone, BlockSum, Pairs, PublicMoments, Records, fit, private_adapter
-from homespun.privacy import Phase, canonical_json, contribute
-from homespun.privacy.ledger import Ledger, Reservation, SigningKey
+from homespun.privacy import Phase, contribute
+from homespun.privacy.ledger import Ledger, Reservation
 from homespun.privacy.policy import Policy
 from homespun.privacy.policy_check import Reason, check, contribution_event
 from homespun.wire import Contribution, RoundRequest, UnknownPhase
@@ -45,8 +33,6 @@ from homespun.wire import Contribution, RoundRequest, UnknownPhase
 __all__ = ["Device", "Installation", "read_request", "statistic_or_nothing"]
 
 LOG = logging.getLogger("homespun.client")
-_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
 
 
 @final
@@ -65,10 +51,11 @@ class Device:
           remembers a newer head, and declines until the owner acknowledges it.
     """
 
-    def __init__(self, name: str, vault: Vault, spending: Spending, around: Installation, closing: ExitStack) -> None:
+    def __init__(self, opened: Opened, around: Installation) -> None:
         """Use :meth:`create` or :meth:`open`."""
-        self._name, self._vault, self._spending, self._around, self._closing = name, vault, spending, around, closing
-        self._own = Belongings(vault, lambda: spending.place)
+        self._name, self._vault, self._spending = opened.name, opened.vault, opened.spending
+        self._around, self._closing = around, opened.closing
+        self._own = Belongings(self._vault, lambda: self._spending.place)
 
     @classmethod
     def create(cls, folder: Path, source: KeySource, policy: Policy, around: Installation) -> Self:
@@ -82,19 +69,7 @@ class Device:
         Raises:
             FileExistsError: The folder is there.
         """
-        if folder.exists():
-            raise FileExistsError(f"Expected {folder} not to be there yet.")
-        aside, name = folder.with_name(f".{folder.name}.part"), os.urandom(8).hex()
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(mode=0o700, parents=True)
-        (aside / "device").write_text(name, encoding="ascii")
-        key = SigningKey.generate(_key_name(name))
-        with Vault.create(aside / "vault.sqlite", source, Identity(user=around.user, device=name)) as vault:
-            keys = {"signing": key.to_bytes().hex(), "commitment": os.urandom(32).hex()}
-            vault.write("keys", canonical_json(keys).encode("ascii"))
-        Spending.begin(aside, name, key, policy)
-        aside.rename(folder)
-        sync(folder.parent)
+        make_folder(folder, source, policy, around)
         return cls.open(folder, source, around)
 
     @classmethod
@@ -106,24 +81,7 @@ class Device:
             VaultError: The key is wrong, or a sealed byte was changed.
             LedgerDamaged: An entry was edited, dropped or moved.
         """
-        with ExitStack() as stack:
-            stack.callback(os.close, _lock(folder))
-            name = (folder / "device").read_text(encoding="ascii")
-            mark = None if around.anchor is None else around.anchor.recall(name)
-            who, path = Identity(user=around.user, device=name), folder / "vault.sqlite"
-            try:
-                vault, older = Vault.open(path, source, who, at_least=0 if mark is None else mark.vault), False
-            except VaultOlder:
-                vault, older = Vault.open(path, source, who), True
-            stack.callback(vault.close)
-            keys = {kind: bytes.fromhex(key) for kind, key in json.loads(vault.read("keys")).items()}
-            key = SigningKey.from_bytes(_key_name(name), keys["signing"])
-            spending = Spending(folder, name, key, keys["commitment"], around.witness)
-            stack.callback(spending.close)
-            spending.forked = older
-            spending.compare(mark, vault.written_at)
-            spending.ask_witness()
-            device = cls(name, vault, spending, around, stack.pop_all())
+        device = cls(open_folder(folder, source, around), around)
         try:
             device._burn_open()
         except BaseException:
@@ -162,8 +120,8 @@ class Device:
         Raises:
             Declined: The device does not answer; its reason is for the owner alone.
         """
-        subject = self._subject(request)
-        if request.participants is not None or _DIGEST.match(request.plan_digest) is None:
+        subject = subject_of(request, self._around.project)
+        if not is_answerable(request):
             raise self._spending.decline(Reason.MALFORMED, subject)
         try:
             phase, backbone = read_request(request, self._around.phases)
@@ -175,7 +133,7 @@ class Device:
         if self.forked:
             raise self._spending.decline(Reason.LEDGER_FORKED, subject)
         known = self._own.answers.get(self._run(request))
-        if known is not None and known.request == subject["request_sha256"]:
+        if known is not None and known.request == subject["request_sha256"] and self._is_ended(known):
             return Contribution(vector=known.vector, devices=1)
         reason = self._weigh(request, known)
         if reason is not None:
@@ -251,7 +209,7 @@ class Device:
             raise ValueError("Expected a forked ledger; this one is the newest that is remembered.")
         anchor = self._around.anchor
         spent = self._spending.begin_again(None if anchor is None else anchor.recall(self._name))
-        write_off(self._spending.folder, self._name, self._spending.key, self.policy, self._own.records)
+        write_off(self._spending.folder, self._spending.key, self._own.records)
         self._own.drop_all()
         self._remember()
         return spent
@@ -280,26 +238,12 @@ class Device:
 
     # Contributing
 
-    def _subject(self, request: RoundRequest) -> dict[str, str | int]:
-        """What a request is about, as far as it can stand in a ledger."""
-        release = request.release
-        subject: dict[str, str | int] = {
-            "project": self._around.project,
-            "run": request.run,
-            "round": request.round,
-            "phase_round": request.phase_round,
-            "population": release.population,
-            "min_survivors": release.min_survivors,
-            "trust": release.trust.value,
-        }
-        if _NAME.match(release.name):
-            subject["phase"] = release.name
-        if _DIGEST.match(request.plan_digest):
-            subject["plan_sha256"] = request.plan_digest
-        return subject
-
     def _run(self, request: RoundRequest) -> str:
         return f"{self._around.project}/{request.run}"
+
+    def _is_ended(self, answer: Answer) -> bool:
+        """Whether what paid for an answer was committed: what may yet be burned must not leave."""
+        return all(paid.seq != answer.reservation for paid in self._spending.ledger.open_reservations())
 
     def _weigh(self, request: RoundRequest, known: Answer | None) -> Reason | None:
         """Why the request is declined, if it is; nothing personal is looked at."""
@@ -323,7 +267,7 @@ class Device:
         try:
             reason = self._spending.show_head()
             if reason is None:
-                statistic = self._statistic(phase, backbone, request.phase_round)
+                statistic = own_statistic(phase, backbone, lambda: self._own.pairs, request.phase_round)
                 noise = self._around.noise(request.run, request.round)
                 vector = contribute(statistic, request.release, devices=1, noise=noise)
                 answer = Answer(
@@ -342,17 +286,6 @@ class Device:
             raise Declined(reason)
         return vector
 
-    def _statistic(self, phase: Phase[Backbone, Pairs], backbone: Backbone, phase_round: int) -> Tensor:
-        """The statistic of what is known of this person; nothing where nothing is, or where it cannot be read."""
-        try:
-            pairs = self._own.pairs
-        except KeyError:
-            return torch.zeros(0, phase.dimension)
-        except Exception as error:  # noqa: BLE001  (silence would tell the server)
-            LOG.error("what was learnt cannot be read, noise alone is sent: %s", type(error).__name__)
-            return torch.zeros(0, phase.dimension)
-        return statistic_or_nothing(phase, backbone, pairs, phase_round)
-
     # Sealing and remembering
 
     def _burn_open(self) -> None:
@@ -365,7 +298,9 @@ class Device:
         records, spending = self._own.records, self._spending
         if records is None:
             return []
-        ledger, plan = open_releases(spending.folder, self._name, spending.key, self.policy, dim=records.dim)
+        ledger, plan = open_releases(
+            spending.folder, self._name, spending.key, self.policy, records, lost=spending.has_lost
+        )
         with ledger:
             return release_blocks(ledger, plan, self._vault, records, backbone, public, spending.place)
 
@@ -382,19 +317,3 @@ class Device:
             self._around.anchor.remember(self._name, self._spending.mark(self._vault.version))
         except Exception as error:  # noqa: BLE001  (an anchor that lags behind is harmless)
             LOG.error("the anchor was not told: %s", type(error).__name__)
-
-
-def _key_name(device: str) -> str:
-    return f"homespun-device-{device}"
-
-
-def _lock(folder: Path) -> int:
-    if not (folder / "device").is_file():
-        raise FileNotFoundError(f"Expected a device at {folder}.")
-    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise DeviceBusy(f"Expected one process at a time on {folder}; another one has it open.") from None
-    return handle

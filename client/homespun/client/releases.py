@@ -16,6 +16,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from homespun.client.errors import Declined
+from homespun.client.lineage import sync
 from homespun.client.spending import ADAPTER_LEDGER
 from homespun.client.vault import Vault
 from homespun.personal import Backbone, BlockSum, PublicMoments, Records, record_dimension, record_rows, release_block
@@ -30,7 +31,9 @@ __all__ = ["finish_releases", "open_releases", "release_blocks", "sums_from_byte
 SUMS = "sums"
 
 
-def open_releases(folder: Path, name: str, key: SigningKey, policy: Policy, *, dim: int) -> tuple[Ledger, RecordPlan]:
+def open_releases(
+    folder: Path, name: str, key: SigningKey, policy: Policy, records: Records, *, lost: bool
+) -> tuple[Ledger, RecordPlan]:
     """Open the adapter's ledger, or begin it with the plan that the owner's policy calls for.
 
     Args:
@@ -38,16 +41,18 @@ def open_releases(folder: Path, name: str, key: SigningKey, policy: Policy, *, d
         name: The device's.
         key: Signs the ledger.
         policy: Says how much any one record may cost.
-        dim: Number of features.
+        records: What is to be released.
+        lost: Whether some history of the device was lost. A ledger that is begun then has every block that these records
+            fill, and the next one, written off: they may have been released in that history.
     Raises:
         ValueError: The adapter is exact, or was begun with another promise.
     """
     if policy.adapter_epsilon is None:
         raise ValueError("Expected adapter='record:E' for releases; this owner chose the exact adapter.")
-    path = folder / ADAPTER_LEDGER
+    path, dim = folder / ADAPTER_LEDGER, records.dim
     if not path.is_file():
         plan = build_record_plan(policy.adapter_epsilon, policy.delta, record_dimension(dim))
-        return Ledger.create(path, key, _genesis(name, plan)), plan
+        return _begin(path, key, _genesis(name, plan), plan, records.places if lost else None), plan
     ledger = Ledger.open(path, key)
     plan = RecordPlan.from_dict(ledger.genesis.adapter or {})
     if (plan.epsilon, plan.dimension) != (policy.adapter_epsilon, record_dimension(dim)):
@@ -113,16 +118,17 @@ def finish_releases(folder: Path, key: SigningKey, vault: Vault) -> None:
                 ledger.commit(paid, _artifact(found))
 
 
-def write_off(folder: Path, name: str, key: SigningKey, policy: Policy, records: Records | None) -> None:
-    """After a fork: count every block that may have been released in the lost history as paid for."""
-    if records is None or policy.adapter_epsilon is None:
+def write_off(folder: Path, key: SigningKey, records: Records | None) -> None:
+    """After a fork: count every block that may have been released in the lost history as paid for.
+
+    Whatever the owner allows now: a later policy could release them again. Where there is no ledger yet, nothing can be
+    written off before one is begun; :func:`open_releases` does it then.
+    """
+    if not (folder / ADAPTER_LEDGER).is_file():
         return
-    ledger, plan = open_releases(folder, name, key, policy, dim=records.dim)
-    with ledger:
-        cap = f"{event_cost(plan.event, None):.18f}"
-        blocks = range(len(plan.sizes(records.places)) + 1)
-        lost = {_account(block): cap for block in blocks if ledger.spent(_account(block)) == 0}
-        ledger.record("acknowledge", {"incident": "ledger-forked", "spent_after": lost})
+    with Ledger.open(folder / ADAPTER_LEDGER, key) as ledger:
+        plan = RecordPlan.from_dict(ledger.genesis.adapter or {})
+        _write_off(ledger, plan, 0 if records is None else records.places)
 
 
 def sums_to_bytes(sums: Mapping[int, BlockSum]) -> bytes:
@@ -162,6 +168,27 @@ def _sums(vault: Vault) -> dict[int, BlockSum]:
         return sums_from_bytes(vault.read(SUMS))
     except KeyError:
         return {}
+
+
+def _begin(path: Path, key: SigningKey, genesis: Genesis, plan: RecordPlan, lost: int | None) -> Ledger:
+    """Begin the ledger, whole or not at all; ``lost`` places of records may have been released before."""
+    if lost is None:
+        return Ledger.create(path, key, genesis)
+    aside = path.with_name(f".{path.name}.next")
+    for file in path.parent.glob(f"{aside.name}*"):
+        file.unlink()
+    with Ledger.create(aside, key, genesis) as ledger:
+        _write_off(ledger, plan, lost)
+    aside.rename(path)
+    sync(path.parent)
+    return Ledger.open(path, key)
+
+
+def _write_off(ledger: Ledger, plan: RecordPlan, places: int) -> None:
+    cap = f"{event_cost(plan.event, None):.18f}"
+    blocks = range(len(plan.sizes(places)) + 1)
+    lost = {_account(block): cap for block in blocks if ledger.spent(_account(block)) == 0}
+    ledger.record("acknowledge", {"incident": "ledger-forked", "spent_after": lost})
 
 
 def _account(block: int) -> str:

@@ -4,23 +4,22 @@ A ledger that was put back from a backup, or copied, verifies. So before a reser
 witness, and what is on the device (an anchor outside the folder, the vault, the ledger of the adapter) is compared, too.
 """
 
-import hashlib
-import importlib.metadata
 import logging
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, final
 
 from homespun.client.anchor import Mark
 from homespun.client.errors import Declined
+from homespun.client.lineage import ACCOUNT, begin_after_fork, newest_ledger
 from homespun.client.witnessed import (
+    EMPTY,
     DeviceWitness,
     commitment,
     continues,
     epoch,
-    origin_of,
+    heads_of,
     place_of,
     remembers,
 )
@@ -29,21 +28,17 @@ from homespun.privacy import (
     HeadRefused,
     LedgerError,
     PrivacyBudgetExhausted,
-    Relation,
     ReservationError,
-    Unit,
 )
-from homespun.privacy.ledger import Genesis, Head, Kind, Ledger, Reservation, SigningKey, read_receipt
+from homespun.privacy.ledger import Head, Kind, Ledger, Reservation, SigningKey, read_receipt
 from homespun.privacy.policy import Policy
 from homespun.privacy.policy_check import Reason
 
-__all__ = ["ACCOUNT", "ADAPTER_LEDGER", "Spending", "newest_ledger"]
+__all__ = ["ADAPTER_LEDGER", "Spending"]
 
 LOG = logging.getLogger("homespun.client")
-ACCOUNT = "device"  # one for everything that leaves, whatever the number of projects and runs
 ADAPTER_LEDGER = "adapter.sqlite"
-_EMPTY = Head(size=0, root=hashlib.sha256(b"").hexdigest())
-_ASIDE = ".next.sqlite"
+_FORKED = (Reason.LEDGER_FORKED.value, Reason.HEAD_REFUSED.value)  # written down where a fork was found
 
 
 @final
@@ -74,11 +69,6 @@ class Spending:
         self._witnessed: Head | None = None
         self._take(Ledger.open(newest_ledger(folder), key))
 
-    @staticmethod
-    def begin(folder: Path, name: str, key: SigningKey, policy: Policy) -> None:
-        """Make the first ledger of a device."""
-        Ledger.create(folder / "ledger-1.sqlite", key, _genesis(name, 1, policy)).close()
-
     @property
     def ledger(self) -> Ledger:
         """The open ledger."""
@@ -105,6 +95,11 @@ class Spending:
         head = self._ledger.head
         return head.size, head.root
 
+    @property
+    def has_lost(self) -> bool:
+        """Whether a fork was acknowledged: there is a history of this device that nobody has."""
+        return epoch(self._ledger.genesis.origin) > 1
+
     def mark(self, vault: int) -> Mark:
         """What an anchor should remember now, beside the version of the vault."""
         origin = self._ledger.genesis.origin
@@ -122,7 +117,9 @@ class Spending:
         newest = newest and (size == 0 or continues(self._ledger, Head(size=size, root=root)))
         if newest and self._last is not None:
             place, committed = place_of(self._last), str(self._last["adapter_head"])
-            newest = any(commitment(self._secret, place, head) == committed for head in self._adapter_heads())
+            newest = any(
+                commitment(self._secret, place, head) == committed for head in heads_of(self.folder / ADAPTER_LEDGER)
+            )
         self.forked = self.forked or not newest
 
     def set_policy(self, policy: Policy) -> None:
@@ -130,6 +127,7 @@ class Spending:
         cap = None if policy.cap is None else f"{policy.cap:.18f}"
         self._ledger.record("policy", {"policy": policy.to_dict(), "cap": cap})
         self._policy = policy
+        self._raise_highest(policy.cap)
 
     def ask_witness(self) -> bool:
         """Compare with the head that the witness remembers; whether it could be asked."""
@@ -140,7 +138,7 @@ class Spending:
             known = witness.latest(origin)
             if known is None:
                 witness.enroll(origin, self._ledger.key)
-                known = _EMPTY
+                known = EMPTY
         except HeadRefused:
             self.forked = True
             return True
@@ -158,7 +156,7 @@ class Spending:
         Raises:
             Declined: It cannot be paid, or was; nothing is spent.
         """
-        committed = commitment(self._secret, place_of(subject), next(self._adapter_heads()))
+        committed = commitment(self._secret, place_of(subject), next(heads_of(self.folder / ADAPTER_LEDGER)))
         try:
             paid = self._ledger.reserve(ACCOUNT, event, {**subject, "adapter_head": committed})
         except PrivacyBudgetExhausted:
@@ -203,23 +201,15 @@ class Spending:
         Returns:
             What counts as spent, rho: what was seen, where that is known to be all, and the whole cap otherwise.
         """
-        old, cap = self._ledger, self._ledger.cap
-        spent = max(self.spent, mark.spent if mark is not None else Decimal(0))
-        if cap is not None:
-            spent = max(self.spent, min(spent, cap) if self._knows_all(mark) else cap)
+        old, spent = self._ledger, self.spent if mark is None else max(self.spent, mark.spent)
+        if self._highest_cap is not None and not self._knows_all(mark):
+            spent = max(spent, self._highest_cap)
         number = max(epoch(old.genesis.origin), 0 if mark is None else epoch(mark.origin)) + 1
-        for file in self.folder.glob(f"{_ASIDE}*"):
-            file.unlink()
-        head = old.head
-        declared = {"continues": f"{old.genesis.origin} {head.size} {head.root}", "rounds": str(self._rounds)}
-        genesis = _genesis(self._name, number, self._policy, declared)
-        with Ledger.create(self.folder / _ASIDE, self.key, genesis) as begun:
-            begun.record("acknowledge", {"incident": "ledger-forked", "spent_after": {ACCOUNT: f"{spent:.18f}"}})
+        begin_after_fork(old, self._name, self.key, self._policy, number=number, spent=spent, rounds=self._rounds)
+        self.forked = False
         old.close()
-        (self.folder / _ASIDE).rename(self.folder / f"ledger-{number}.sqlite")
-        sync(self.folder)
         self._take(Ledger.open(newest_ledger(self.folder), self.key))
-        self._witnessed, self.forked = None, False
+        self._witnessed = None
         return spent
 
     def close(self) -> None:
@@ -232,9 +222,13 @@ class Spending:
         policy: Mapping[str, Any] | None = ledger.genesis.policy
         self._rounds = int(ledger.genesis.declared.get("rounds", "0"))
         self._last: Mapping[str, Any] | None = None
+        self._highest_cap = ledger.genesis.cap
         for entry in ledger.entries():
             if entry.kind is Kind.POLICY:
                 policy = entry.body["policy"]
+                self._raise_highest(None if entry.body["cap"] is None else Decimal(entry.body["cap"]))
+            elif entry.kind in (Kind.REFUSE, Kind.BURN):
+                self.forked = self.forked or entry.body["reason"] in _FORKED
             elif entry.kind is Kind.RESERVE:
                 self._rounds += 1
                 self._last = entry.body["subject"]
@@ -242,14 +236,10 @@ class Spending:
             raise LedgerError(f"Expected the owner's policy in {ledger.path}; it is the ledger of something else.")
         self._policy = Policy.from_dict(policy)
 
-    def _adapter_heads(self) -> Iterator[Head]:
-        """Every head that the adapter's ledger has had, the newest first; the empty one where there is none."""
-        path = self.folder / ADAPTER_LEDGER
-        if path.is_file():
-            with Ledger.open(path, None) as adapter:
-                newest = adapter.head.size
-                yield from (Head(size=n, root=adapter.root_at(n)) for n in range(newest, 0, -1))
-        yield _EMPTY
+    def _raise_highest(self, cap: Decimal | None) -> None:
+        """Note a cap; of a history that is lost, nobody knows more than the highest that the owner ever allowed."""
+        if cap is not None:
+            self._highest_cap = cap if self._highest_cap is None else max(cap, self._highest_cap)
 
     def _knows_all(self, mark: Mark | None) -> bool:
         """Whether the anchor's mark is the newest that the witness saw, so that what it says was spent is all."""
@@ -260,39 +250,3 @@ class Spending:
         except Exception as error:  # noqa: BLE001
             LOG.warning("the witness did not answer: %s", type(error).__name__)
             return False
-
-
-def sync(folder: Path) -> None:
-    """Make what was renamed in a folder last."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def newest_ledger(folder: Path) -> Path:
-    """The ledger of guarantee A that a device's folder goes on with; there is more than one after a fork.
-
-    Raises:
-        LedgerError: There is none.
-    """
-    ledgers = sorted(folder.glob("ledger-*.sqlite"), key=lambda path: int(path.stem.split("-")[1]))
-    if not ledgers:
-        raise LedgerError(f"Expected a ledger in {folder}; without it, nobody knows what was spent.")
-    return ledgers[-1]
-
-
-def _genesis(name: str, number: int, policy: Policy, declared: Mapping[str, str] | None = None) -> Genesis:
-    return Genesis(
-        origin=origin_of(name, number),
-        guarantee="backbone",
-        holder="device",
-        unit=Unit.DEVICE,
-        relation=Relation.ADD_OR_REMOVE,
-        delta=policy.delta,
-        cap=policy.cap,
-        policy=policy.to_dict(),
-        declared=declared or {},
-        software={"homespun": importlib.metadata.version("homespun")},
-    )

@@ -2,13 +2,26 @@
 
 import hashlib
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from homespun.client.anchor import Mark
 from homespun.privacy.ledger import Head, Ledger, PublicKey
 
-__all__ = ["DeviceWitness", "commitment", "continues", "epoch", "origin_of", "place_of", "remembers"]
+__all__ = [
+    "EMPTY",
+    "DeviceWitness",
+    "commitment",
+    "continues",
+    "epoch",
+    "heads_of",
+    "origin_of",
+    "place_of",
+    "remembers",
+]
+
+EMPTY = Head(size=0, root=hashlib.sha256(b"").hexdigest())
 
 
 class DeviceWitness(Protocol):
@@ -45,6 +58,15 @@ def epoch(origin: str) -> int:
 def continues(ledger: Ledger, head: Head) -> bool:
     """Whether a ledger begins with the entries that somebody remembers."""
     return head.size <= ledger.head.size and ledger.root_at(head.size) == head.root
+
+
+def heads_of(path: Path) -> Iterator[Head]:
+    """Every head that the ledger in a file has had, the newest first; the empty one last, or alone where there is none."""
+    if path.is_file():
+        with Ledger.open(path, None) as ledger:
+            newest = ledger.head.size
+            yield from (Head(size=n, root=ledger.root_at(n)) for n in range(newest, 0, -1))
+    yield EMPTY
 
 
 def remembers(ledger: Ledger, mark: Mark) -> bool:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from homespun.client.statistic import read_request, statistic_or_nothing
+from homespun.client.request import read_request
+from homespun.client.statistic import statistic_or_nothing
 from homespun.personal import Backbone, Pairs
 from homespun.privacy import Noise, Phase, contribute, ring_sum
 from homespun.wire import Contribution, RoundRequest

@@ -24,7 +24,7 @@ from flwr.app import Context
 from homespun.client.anchor import MemoryAnchor
 from homespun.client.app import Contributor
 from homespun.client.device import Device, Installation
-from homespun.client.spending import ACCOUNT, newest_ledger
+from homespun.client.lineage import ACCOUNT, newest_ledger
 from homespun.client.vault import GivenKey
 from homespun.personal import Backbone, Pairs
 from homespun.privacy import Noise, NoiseStream, Phase, Plan, canonical_json

@@ -9,14 +9,13 @@ import hmac
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, final
 
 from homespun.client.errors import VaultError, VaultOlder
+from homespun.client.vault.database import BROKEN, clean, connect, transaction
 from homespun.client.vault.keys import CANNOT_OPEN, Kek, KeySource
 from homespun.client.vault.seal import Core, Sealed, open_sealed, rewrap, seal, wrap_parameters
 from homespun.privacy import canonical_json
@@ -24,8 +23,6 @@ from homespun.privacy import canonical_json
 __all__ = ["Identity", "Vault"]
 
 INDEX = "index"
-_BROKEN = (sqlite3.DatabaseError, UnicodeDecodeError)  # what a changed byte in the file makes SQLite's module raise
-BUSY_SECONDS = 10.0
 _SCHEMA = "CREATE TABLE items (name TEXT PRIMARY KEY, body BLOB NOT NULL, wrap BLOB NOT NULL) STRICT"
 
 
@@ -68,8 +65,8 @@ class Vault:
             FileExistsError: There is one.
         """
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        vault = cls(path, _connect(path), source.fresh(), source, who)
-        with vault._transaction():
+        vault = cls(path, connect(path), source.fresh(), source, who)
+        with transaction(vault._database):
             vault._database.execute(_SCHEMA)
             index = {"user_key": os.urandom(32).hex(), "items": {}}
             vault._put(INDEX, _json(index), index, version=1)
@@ -87,13 +84,13 @@ class Vault:
         """
         if not path.is_file():
             raise FileNotFoundError(f"Expected a vault at {path}.")
-        database = _connect(path)
+        database = connect(path)
         try:
             wrap = database.execute("SELECT wrap FROM items WHERE name = ?", (INDEX,)).fetchone()
             kek = source.again(wrap_parameters(wrap[0] if wrap else b""))
             vault = cls(path, database, kek, source, who)
             version = vault.version
-        except _BROKEN:
+        except BROKEN:
             database.close()
             raise VaultError(CANNOT_OPEN) from None
         except BaseException:
@@ -156,7 +153,7 @@ class Vault:
         """
         if name == INDEX:
             raise ValueError(f"Expected name={name} to be free for an item.")
-        with self._transaction():
+        with transaction(self._database):
             core, index = self._index()
             version = core.version + 1
             item = self._put(name, payload, index, version=version, backbone=backbone, ledger=ledger)
@@ -165,7 +162,7 @@ class Vault:
 
     def delete(self, name: str) -> None:
         """Delete an item and its wrapped key; nothing happens where there is none."""
-        with self._transaction():
+        with transaction(self._database):
             core, index = self._index()
             if index["items"].pop(name, None) is not None:
                 self._database.execute("DELETE FROM items WHERE name = ?", (name,))
@@ -178,24 +175,24 @@ class Vault:
         Copies that were made before still open with the old key, if somebody kept it.
         """
         old, new = self._kek, source.fresh()
-        with self._transaction():
+        with transaction(self._database):
             rows = self._database.execute("SELECT name, body, wrap FROM items").fetchall()
             for name, body, wrap in rows:
                 sealed = rewrap(Sealed(body=body, wrap=wrap), old, new)
                 self._database.execute("UPDATE items SET wrap = ? WHERE name = ?", (sealed.wrap, name))
-        self._clean()
+        clean(self._database)
         before, self._kek, self._source = self._source, new, source
         if new.parameters != old.parameters:
             before.forget(old.parameters)
 
     def shred(self) -> None:
         """Delete every wrapped key, the vault's key where its source keeps one, and then everything else; close."""
-        with self._transaction():
+        with transaction(self._database):
             self._database.execute("UPDATE items SET wrap = zeroblob(length(wrap))")
         self._source.forget(self._kek.parameters)
-        with self._transaction():
+        with transaction(self._database):
             self._database.execute("DELETE FROM items")
-        self._clean()
+        clean(self._database)
         self.close()
 
     def close(self) -> None:
@@ -225,7 +222,7 @@ class Vault:
     def _get(self, name: str) -> tuple[Core, bytes]:
         try:
             row = self._database.execute("SELECT body, wrap FROM items WHERE name = ?", (name,)).fetchone()
-        except _BROKEN:
+        except BROKEN:
             raise VaultError(CANNOT_OPEN) from None
         if row is None or not all(isinstance(part, bytes) for part in row):
             raise VaultError(CANNOT_OPEN)
@@ -257,32 +254,6 @@ class Vault:
         core, sealed = seal(payload, self._kek, **about)
         self._database.execute("INSERT OR REPLACE INTO items VALUES (?, ?, ?)", (name, sealed.body, sealed.wrap))
         return core
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._database.execute("ROLLBACK")
-            raise
-        self._database.execute("COMMIT")
-
-    def _clean(self) -> None:
-        """Leave no old page behind, in the file or in the log."""
-        self._database.execute("VACUUM")
-        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "temp_store = MEMORY"):
-        try:
-            database.execute(f"PRAGMA {pragma}")
-        except _BROKEN:
-            database.close()
-            raise VaultError(CANNOT_OPEN) from None
-    return database
 
 
 def _user(index: dict[str, Any], user: str) -> str:
