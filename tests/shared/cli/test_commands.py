@@ -80,7 +80,17 @@ def test_every_command_has_help(path: list[str], flag: str, capsys: pytest.Captu
 
 
 def test_the_tree_is_the_promised_one() -> None:
-    promised = {"simulate", "doctor", "paths", "runs list", "runs ls", "runs compare", "bench rounds", "config list"}
+    promised = {
+        "simulate",
+        "doctor",
+        "paths",
+        "runs list",
+        "runs ls",
+        "runs compare",
+        "bench rounds",
+        "bench ledger",
+        "config list",
+    }
     assert promised | {"config init", "config ls"} <= {" ".join(path) for path in commands()}
 
 
