@@ -34,6 +34,9 @@ from homespun.privacy import (
     open_sum,
     to_ring,
 )
+from homespun.secagg.crypto import add_mask
+
+torch.set_num_threads(1)
 
 CANARIES = 1000
 PEOPLE = 1000
@@ -99,6 +102,24 @@ def no_noise(variance: int, size: int) -> NDArray[np.int64]:
     return np.zeros(size, np.int64)
 
 
+def added_afterwards() -> Path:
+    """Devices send sums without noise, and the server adds what is missing: whoever sees the mean sees nothing of it."""
+
+    def quiet(rows: Tensor, release: ReleasePlan, *, devices: int, noise: Noise) -> Contribution:
+        return contribute(rows, release, devices=devices, noise=no_noise)
+
+    def add(vectors: Any, release: ReleasePlan, *, devices: int, noise: Noise | None) -> tuple[Tensor, float]:
+        own = NoiseStream().discrete_gaussian(release.share_variance * devices, release.dimension)
+        return open_sum([*vectors, to_ring(own)], release, devices=devices, noise=noise)
+
+    return Path(contribute=quiet, open_sum=add)
+
+
+def some_without_noise(release: str, round: int, part: int) -> Noise:
+    """Every fourth cell of survivors forgets its shares."""
+    return no_noise if part % 4 == 0 else NoiseStream()
+
+
 def no_noise_on_half(rows: Tensor, release: ReleasePlan, *, devices: int, noise: Noise) -> Contribution:
     whole = contribute(rows, release, devices=devices, noise=noise)
     quiet = contribute(rows, release, devices=devices, noise=no_noise)
@@ -161,7 +182,7 @@ def leaky() -> tuple[Path, Callable[[int], Coins]]:
 
     def tell(vectors: Any, release: ReleasePlan, *, devices: int, noise: Noise | None) -> tuple[Tensor, float]:
         mean, std = open_sum(vectors, release, devices=devices, noise=noise)
-        return mean + 5 * std * torch.from_numpy(told[-1].values).double(), std
+        return mean + 10 * std * torch.from_numpy(told[-1].values).double(), std
 
     return Path(open_sum=tell), remember
 
@@ -176,6 +197,8 @@ PATHS = {
     "weights by number of examples": (Path(contribute=weighted), {"fdp", "snj"}),
     "no noise on half of the coordinates": (Path(contribute=no_noise_on_half), {"silent-coordinates"}),
     "no noise on one release": (Path(contribute=no_noise_on_one_release), {"silent-coordinates", "noise-scale"}),
+    "noise added after unmasking": (added_afterwards(), {"silent-coordinates", "noise-scale"}),
+    "some survivors without noise": (Path(noise=some_without_noise), {"noise-scale"}),
     "divisor by answers": (Path(open_sum=realised_divisor), {"noise-scale", "public-lattice"}),
     "divisor by data size": (data_size_divisor(), {"noise-scale", "public-lattice"}),
     "same noise in every sum": (same_seed(), {"gauss", "repeated-noise"}),
@@ -194,6 +217,24 @@ def test_mutant_is_caught(plan: Plan, name: str) -> None:
 def test_shares_for_everybody_are_caught(plan: Plan) -> None:
     found = audit_path(shares_for_everybody(plan), canaries=CANARIES)
     assert "noise-scale" in found.failed
+
+
+def test_shares_for_colluders_are_caught(plan: Plan) -> None:
+    """Sized for everybody who is in the sum, of whom some take their noise away again."""
+    spec = replace(plan.spec, colluding=PEOPLE // 2)
+    right = spec.build()
+    assert not RIGOROUS & set(audit_path(right, canaries=CANARIES).failed)
+    short = replace(
+        right, releases=tuple(replace(r, share_variance=math.ceil(r.variance / r.fewest)) for r in right.releases)
+    )
+    assert "noise-scale" in audit_path(short, canaries=CANARIES).failed
+
+
+@pytest.mark.parametrize("step", ["client.subtract_mask", "server.subtract_mask"])
+def test_a_mask_with_the_wrong_sign_is_caught(plan: Plan, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left of a mask is uniform in the whole ring: much louder than any noise that a plan promised."""
+    monkeypatch.setattr(f"homespun.secagg.{step}", add_mask)
+    assert "noise-scale" in audit_path(plan, canaries=CANARIES).failed
 
 
 def test_leaked_coins_are_caught(plan: Plan) -> None:

@@ -246,23 +246,31 @@ def taught(dim: int = 8, rank: int = 3) -> Backbone:
 
 KEK = GivenKey(bytes(range(32)))
 FEDERATION = toy["toy_plan"](120, epsilon=4.0, min_survivors=100)
-"""What devices are asked for: two rounds of nudge and one of spread, shares sized for 100 of 120."""
+"""Two rounds of nudge and one of spread, shares sized for 100 of 120."""
+HOSTED = toy["toy_plan"](120, epsilon=4.0, min_survivors=100, trust=Trust.CENTRAL)
+"""The same where the server adds the noise: what devices are asked for where it matters what they write down, and not how
+their vectors travel."""
 ROUNDS = ("nudge", "nudge", "spread")
 
 
-def device(folder: Path, *, policy: Policy | None = None, **around: Any) -> Device:
+def policy(**changes: Any) -> Policy:
+    """What an owner allows who trusts the server, and knows no witness."""
+    return Policy(**{"witness_required": False, "trust": (Trust.CENTRAL,), **changes})
+
+
+def device(folder: Path, *, allows: Policy | None = None, **around: Any) -> Device:
     """A person's device: made with preferences if it is not there, opened if it is."""
     fields: dict[str, Any] = {"project": "tests", "phases": toy["toy_phases"](), **around}
     if folder.exists():
         return Device.open(folder, KEK, Installation(**fields))
-    made = Device.create(folder, KEK, policy or Policy(witness_required="witness" in around), Installation(**fields))
+    made = Device.create(folder, KEK, allows or policy(witness_required="witness" in around), Installation(**fields))
     made.learn(toy["toy_pairs"](3).select(slice(0, 1)), [{"prompt": "say", "chosen": "a", "rejected": "b"}])
     return made
 
 
 def request(round: int, *, run: int = 0, **changes: Any) -> RoundRequest:
-    """Round 0, 1 or 2 of the federation's plan."""
+    """Round 0, 1 or 2 of the plan in which the server adds the noise."""
     made: RoundRequest = toy["toy_request"](
-        FEDERATION, name=ROUNDS[round], run=run, round=round, phase_round=int(round == 1), **changes
+        HOSTED, name=ROUNDS[round], run=run, round=round, phase_round=int(round == 1), **changes
     )
     return made

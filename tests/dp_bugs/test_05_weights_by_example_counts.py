@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from homespun.privacy import Release, from_ring, to_ring
 from homespun.server import cohort, coordinator
@@ -84,8 +84,8 @@ def test_a_device_that_weighs_itself_is_seen(tmp_path: Path) -> None:
 def test_a_server_that_believes_a_count_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = coordinator.open_sum
 
-    def trusting(reply: Message, release: Any, asked: int) -> Any:
-        return None if reply.has_error() else contribution_from_record(reply.content, dimension=release.dimension)
+    def trusting(content: RecordDict, release: Any, devices: range) -> Any:
+        return contribution_from_record(content, dimension=release.dimension)
 
     def averaged(vectors: Any, release: Any, *, devices: int, noise: Any) -> Any:
         mean, std = real(vectors, release, devices=min(devices, PEOPLE), noise=noise)

@@ -31,6 +31,7 @@ PEOPLE = 6
 PUBLIC = {  # what a checkpoint says of a round, and where it comes from
     "round", "phase",  # the schedule
     "devices", "messages", "reply_bytes", "seconds",  # who answered, and when
+    "attempts", "steps",  # how often, and how many at which step of a masked round
     "state_digest", "release_digest", "noise_std", "signal_to_noise",  # the noisy mean alone
 }  # fmt: skip
 

@@ -21,10 +21,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from homespun.client.device import UnknownPhase
 from homespun.personal import Backbone, Pairs
 from homespun.privacy import Phase, Plan, Release, to_ring
-from homespun.wire import Contribution, RoundRequest
+from homespun.wire import Contribution, RoundRequest, UnknownPhase
 
 path = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("path.py"))))
 PEOPLE = 8

@@ -23,12 +23,11 @@ import pytest
 from homespun.client.errors import Declined
 from homespun.privacy import PrivacyBudgetExhausted, release_event
 from homespun.privacy.ledger import CHECKPOINT_NAME, Ledger, SigningKey, check, event_cost
-from homespun.privacy.policy import Policy
 from homespun.server.run_ledger import account_of, run_genesis
 
 path = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("path.py"))))
 KEY = SigningKey.from_bytes("tests", bytes(range(32)))
-PLAN = path.FEDERATION
+PLAN = path.HOSTED
 EVENT = release_event(PLAN["nudge"], count=1)
 
 
@@ -127,8 +126,8 @@ def test_killed_at_every_line_of_reserve_and_commit(tmp_path: Path) -> None:
 def test_killed_all_over_a_devices_round(tmp_path: Path) -> None:
     """Whatever the kill interrupts: what left was paid for, nothing is paid twice for one answer, nothing is refunded."""
     home = tmp_path / "device"
-    policy = Policy(witness_required=False, max_epsilon=64.0, max_rounds=10**6)
-    path.device(home, policy=policy).close()
+    policy = path.policy(max_epsilon=64.0, max_rounds=10**6)
+    path.device(home, allows=policy).close()
     known: dict[str, Any] = {"spent": Decimal(0), "answers": 0}
 
     def attempt(number: int) -> bool:
@@ -162,7 +161,7 @@ def test_the_sum_outlives_process_run_project_learner_and_model(tmp_path: Path) 
     """One account for everything: what is new is not new to the budget."""
     one = event_cost(EVENT, None)
     home = tmp_path / "device"
-    path.device(home, policy=Policy(witness_required=False)).close()
+    path.device(home).close()
     expected = Decimal(0)
     changed = {name: value + 0.01 for name, value in path.request(0).backbone.items()}
     for around, asked in (
@@ -184,9 +183,9 @@ def test_the_sum_outlives_process_run_project_learner_and_model(tmp_path: Path) 
 def test_a_cap_of_three_rounds_is_three_rounds(tmp_path: Path) -> None:
     """Not two, not four; and the fourth is declined for good, in whatever process."""
     one = event_cost(EVENT, None)
-    epsilon = next(e / 100 for e in range(1, 2000) if (Policy(max_epsilon=e / 100).cap or 0) >= 3 * one)
+    epsilon = next(e / 100 for e in range(1, 2000) if (path.policy(max_epsilon=e / 100).cap or 0) >= 3 * one)
     home = tmp_path / "device"
-    path.device(home, policy=Policy(witness_required=False, max_epsilon=epsilon)).close()
+    path.device(home, allows=path.policy(max_epsilon=epsilon)).close()
     answered = []
     for run in range(6):
         with reopened(home) as device:

@@ -21,7 +21,7 @@ from homespun.privacy.ledger import Genesis, Ledger, SigningKey, event_cost
 
 path = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("path.py"))))
 KEY = SigningKey.from_bytes("tests", bytes(range(32)))
-EVENT = release_event(path.FEDERATION["nudge"], count=1)
+EVENT = release_event(path.HOSTED["nudge"], count=1)
 RACES = 8
 Spend = Callable[[Path, int, Any], bool]
 

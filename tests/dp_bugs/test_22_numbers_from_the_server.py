@@ -17,18 +17,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Context, Message, RecordDict
 
-from homespun.client import device as devices
-from homespun.client.app import client_app
+from homespun.client import door
 from homespun.client.errors import Declined
 from homespun.privacy import Participation, Trust, from_ring
 from homespun.privacy.policy import Policy
-from homespun.wire import TRAIN, Refusal, request_to_record
+from homespun.wire import Refusal
 from homespun.wire.flower import in_process_identity
 
 path = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("path.py"))))
-RELEASE = path.FEDERATION["nudge"]
+lab = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "a_device.py")))
+RELEASE = lab.MASKED_PLAN["nudge"]
+OWNER = Policy(witness_required=False, min_cohort=RELEASE.min_survivors)
 UNIT = Fraction(1, 10**18)
 
 
@@ -67,15 +67,18 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 
 
+def cohort(device: Any, **changes: Any) -> Any:
+    """The device among others who are asked for a changed release, under terms that fit the usual one."""
+    asked = lab.masked_request(release=dataclasses.replace(RELEASE, **changes))
+    return lab.Cohort(device, asked, dimension=RELEASE.dimension, min_survivors=RELEASE.fewest, colluding=0)
+
+
 def check(tmp_path: Path, change: str) -> None:
-    """Declined, with the one refusal that every reason has, and nothing is spent."""
-    with path.device(tmp_path / "device") as device, in_process_identity():
-        release = dataclasses.replace(RELEASE, **CHANGES[change])
-        message = Message(request_to_record(path.request(0, release=release)), dst_node_id=2, message_type=TRAIN)
-        context = Context(run_id=1, node_id=2, node_config={}, state=RecordDict(), run_config={})
-        reply = client_app(lambda _: device)(message, context)
-        assert reply.has_error()
-        assert (reply.error.code, reply.error.reason) == (Refusal.DECLINED.value, "declined")
+    """Declined before a vector leaves, with the one refusal that every reason has, and nothing is spent."""
+    with path.device(tmp_path / "device", allows=OWNER) as device, in_process_identity():
+        with pytest.raises(lab.Outside) as told:
+            cohort(device, **CHANGES[change]).walk(lab.ThroughApp(device), until="mask")
+        assert told.value.args == (Refusal.DECLINED.value, "declined")
         assert device.spent == 0
         assert [entry.kind for entry in device.ledger.entries()].count("reserve") == 0
         assert [entry.kind for entry in device.ledger.entries()].count("refuse") == 1
@@ -90,24 +93,24 @@ def test_a_request_that_asks_for_more_is_declined(change: str, tmp_path: Path) -
 def test_the_cap_of_the_ledger_holds_where_the_policy_is_not_asked(
     change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "check", lambda *_, **__: None)
+    monkeypatch.setattr(door, "check", lambda *_, **__: None)
     check(tmp_path, change)
 
 
-@pytest.mark.parametrize(
-    "change", ["the server adds the noise", "a price of nothing", "a sample that is claimed", "finer steps"]
-)
+@pytest.mark.parametrize("change", ["a price of nothing", "a sample that is claimed", "finer steps"])
 def test_a_policy_that_is_not_asked_is_seen(change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "check", lambda *_, **__: None)
-    with pytest.raises(AssertionError):
+    monkeypatch.setattr(door, "check", lambda *_, **__: None)
+    with pytest.raises(pytest.fail.Exception):
         check(tmp_path, change)
 
 
 def booked(tmp_path: Path, **changes: Any) -> None:
     """What is booked is the device's own arithmetic on the numbers that it worked with."""
     release = dataclasses.replace(RELEASE, **changes)
-    with path.device(tmp_path / "device") as device:
-        vector = from_ring(device.contribute(path.request(0, release=release)).vector)
+    with path.device(tmp_path / "device", allows=OWNER) as device:
+        others = cohort(device, **changes)
+        others.walk(device)
+        vector = from_ring(others.total)  # the others send zeros
         spent = Fraction(Decimal(device.spent))
     assert exact_cost(release) <= spent <= exact_cost(release) + 2 * UNIT
     own = exact_cost(release)
@@ -126,7 +129,7 @@ def test_a_price_that_is_too_high_is_not_believed_either(tmp_path: Path) -> None
 
 def test_a_device_that_books_the_servers_price_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It counts the noise that the request says is in the sum of everybody, instead of what the fewest make."""
-    real = devices.contribution_event
+    real = door.contribution_event
 
     def believing(release: Any) -> Any:
         event = real(release)
@@ -134,15 +137,15 @@ def test_a_device_that_books_the_servers_price_is_seen(tmp_path: Path, monkeypat
             event, variance=event.variance * release.population // release.min_survivors
         )
 
-    monkeypatch.setattr(devices, "contribution_event", believing)
+    monkeypatch.setattr(door, "contribution_event", believing)
     with pytest.raises(AssertionError):
         booked(tmp_path)
 
 
 def test_delta_and_unit_are_the_owners(tmp_path: Path) -> None:
     """A request has no delta; the owner's policy and the ledger's genesis have it."""
-    policy = Policy(witness_required=False, delta=1e-7)
-    with path.device(tmp_path / "device", policy=policy) as device:
+    policy = path.policy(delta=1e-7)
+    with path.device(tmp_path / "device", allows=policy) as device:
         assert device.ledger.genesis.delta == 1e-7
         assert device.ledger.genesis.cap == policy.cap
         device.contribute(path.request(0))
@@ -151,5 +154,5 @@ def test_delta_and_unit_are_the_owners(tmp_path: Path) -> None:
         assert entry.body["event"]["sampling_probability"] is None
     assert "delta" not in RELEASE.to_dict()
     with pytest.raises(Declined), path.device(tmp_path / "device") as device:
-        device.set_policy(Policy(witness_required=False, paused=True))
+        device.set_policy(path.policy(paused=True))
         device.contribute(path.request(0, run=1))

@@ -42,15 +42,18 @@ def specs(draw: st.DrawFn) -> PrivacySpec:
     rate = draw(st.sampled_from([None, 0.05, 0.4]))
     population = draw(st.integers(20, 5000))
     share = draw(st.floats(0.2, 0.8))
+    trust = Trust.CENTRAL if rate is not None else draw(st.sampled_from(list(Trust)))
+    honest = draw(st.integers(max(1, population // 2), population))
     return PrivacySpec(
         epsilon=draw(st.floats(0.5, 8.0)),
         delta=draw(st.sampled_from([1e-5, 1e-6])),
         unit=Unit.DEVICE,
         relation=Relation.ADD_OR_REMOVE,
-        trust=Trust.CENTRAL if rate is not None else draw(st.sampled_from(list(Trust))),
+        trust=trust,
         participation=Participation(sampling_probability=rate),
         population=population,
-        min_survivors=draw(st.integers(max(1, population // 2), population)),
+        min_survivors=honest,
+        colluding=draw(st.integers(0, population - honest)) if trust is Trust.DISTRIBUTED else 0,
         releases=(
             Release(name="a", rounds=draw(st.integers(1, 4)), share=share, clip_norm=draw(st.floats(1e-3, 9.0)), dimension=5),
             Release(name="b", rounds=1, share=1 - share, clip_norm=1.0, dimension=draw(st.integers(1, 500))),
@@ -64,8 +67,9 @@ def check(spec: PrivacySpec, plan: Plan, folder: Path) -> None:
         assert (made.name, made.rounds, made.dimension, made.clip_norm) == (
             asked.name, asked.rounds, asked.dimension, asked.clip_norm,
         )  # fmt: skip
-        same = (made.trust, made.participation, made.population, made.min_survivors)
-        assert same == (spec.trust, spec.participation, spec.population, spec.min_survivors)
+        same = (made.trust, made.participation, made.population, made.min_survivors, made.colluding)
+        assert same == (spec.trust, spec.participation, spec.population, spec.min_survivors, spec.colluding)
+        assert made.min_survivors <= made.fewest <= made.population
         event = release_event(made, count=1)
         assert (event.clip_units, event.variance, event.dimension) == (made.clip_units, made.variance, made.dimension)
         assert event.sampling_probability == spec.participation.sampling_probability
@@ -115,6 +119,7 @@ CHANGES: dict[str, Any] = {
     "rounds": 2,
     "population": 51,
     "min_survivors": 39,
+    "colluding": 1,
     "trust": Trust.CENTRAL,
     "participation": Participation.poisson(0.5),
 }

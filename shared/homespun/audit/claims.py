@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from homespun.privacy.plan import Plan
 from homespun.privacy.record_plan import RecordPlan
+from homespun.privacy.terms import Trust
 
 __all__ = ["AuditedClaim", "block_claim", "claimed_mu", "path_claim"]
 
@@ -36,9 +37,10 @@ def path_claim(plan: Plan) -> AuditedClaim:
     """
     if plan.claim.epsilon is None:
         raise ValueError("Expected a plan with noise: where nothing is claimed, no bound can be beaten.")
+    masked = any(release.trust is Trust.DISTRIBUTED for release in plan.releases)
     return AuditedClaim(
         kind="path",
-        title="Canary users through every release and round of the plan",
+        title=f"Canary users through every release and round of the plan{', masked and unmasked' if masked else ''}",
         claim_epsilon=plan.claim.epsilon,
         claim_mu=claimed_mu(plan),
         delta=plan.claim.delta,

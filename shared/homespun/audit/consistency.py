@@ -9,6 +9,8 @@ from homespun.audit.findings import Finding
 from homespun.audit.sources import Sources
 from homespun.privacy.accountant import compose
 from homespun.privacy.calibration import plan_events
+from homespun.privacy.plan import Plan
+from homespun.privacy.terms import Trust
 
 __all__ = ["contradictions"]
 
@@ -56,7 +58,10 @@ def _accountants_that_disagree(name: str, one: Mapping[str, Any]) -> Iterator[Fi
 def _plans_that_prove_less(sources: Sources) -> Iterator[Finding]:
     for source in sources.ledgers:
         plan = source.checked.genesis.plan if source.checked.genesis else None
-        if plan is None or plan.claim.epsilon is None:
+        if plan is None:
+            continue
+        yield from _sums_of_too_few(source.role, plan)
+        if plan.claim.epsilon is None:
             continue
         proven = compose(plan_events(plan.releases), delta=plan.spec.delta).epsilon
         if proven > plan.claim.epsilon + _ARITHMETIC or plan.claim.epsilon > plan.spec.epsilon:
@@ -65,4 +70,18 @@ def _plans_that_prove_less(sources: Sources) -> Iterator[Finding]:
                 rule="Expected a plan whose noise proves what it claims.",
                 expected=f"at least {proven!r}",
                 found=repr(plan.claim.epsilon),
+            )
+
+
+def _sums_of_too_few(role: str, plan: Plan) -> Iterator[Finding]:
+    """Shares that do not add up to the promised noise once those who collude have taken theirs away."""
+    for release in plan.releases:
+        fewest, honest = release.fewest, release.fewest - release.colluding
+        shared = release.trust is not Trust.DISTRIBUTED or honest * release.share_variance >= release.variance
+        if not (0 <= release.colluding <= release.fewest <= release.population and shared):
+            yield Finding(
+                where=f"plan in ledger {role}, release {release.name}",
+                rule="Expected enough devices in every sum: their honest shares make the promised noise.",
+                expected=f"at most {release.population} devices, with a variance of {release.variance}",
+                found=f"at least {fewest} devices, with a variance of {honest * release.share_variance}",
             )

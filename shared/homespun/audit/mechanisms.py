@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from homespun.audit.masking import Masking
 from homespun.audit.rounding import up
+from homespun.audit.sentences import colluders
 from homespun.audit.spends import Spends
 from homespun.privacy.accountant import GaussianEvent
 from homespun.privacy.terms import Trust
@@ -61,16 +63,33 @@ def adjacency(own: Mapping[str, Spends]) -> list[dict[str, Any]]:
     ]
 
 
-def assumed(trust: set[str]) -> list[str]:
-    """One sentence for each trust model: who adds the noise, and what somebody is trusted with."""
+def assumed(trust: set[str], masks: Masking | None) -> list[str]:
+    """One or two sentences for each trust model: who adds the noise, and what somebody is trusted with."""
     said = {
-        Trust.DISTRIBUTED.value: "Every device adds its share of the noise, and at least the promised number of honest "
-        "devices answers. That the server sees sums alone is assumed: it takes secure aggregation, which this version does "
-        "not have.",
+        Trust.DISTRIBUTED.value: f"{_SHARES} {_masks(masks)}",
         Trust.CENTRAL.value: "The server sees each clipped vector and adds all the noise itself; it is trusted with them.",
         "device": "The device adds the noise itself before anything is shown.",
     }
     return [said[word] for word in sorted(trust) if word in said]
+
+
+_SHARES = "Every device adds its share of the noise, and at least the promised number of honest devices answers."
+
+
+def _masks(masks: Masking | None) -> str:
+    if masks is None or not masks.everywhere:
+        some = masks is not None and masks.masked > 0
+        told = f"{masks.masked:,} of {masks.rounds:,} rounds were masked" if masks and some else "no round was masked"
+        return (
+            f"That the server sees sums alone is assumed: {told}. In a simulation, cells stand for secure aggregation: each "
+            "answers with the sum of its people."
+        )
+    least = "" if masks.fewest is None else f", from at least {masks.fewest:,} devices each"
+    return (
+        f"Secure aggregation gave the server sums alone{least}. Its masks hold computationally, as long as "
+        f"{colluders(masks, 'the server')}, and the keys of the roster belong to devices: a server that makes up devices "
+        "is among accomplices."
+    )
 
 
 def sampling(own: Mapping[str, Spends]) -> list[dict[str, Any]]:

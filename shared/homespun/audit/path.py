@@ -1,4 +1,4 @@
-"""One-run audit of the path that devices' data takes: clip, quantise, noise shares, ring sum, decode.
+"""One-run audit of the path that devices' data takes: clip, quantise, noise shares, masks, unmasked sum, decode.
 
 Canary *users* of the loudest kind, each in a coordinate of its own, are put in or left out by secret coins; every
 release and round of the plan is run with the functions and the noise that a run uses; what comes out is scored as the
@@ -13,8 +13,13 @@ with m coordinates shows for m canaries at once what the plan's own sum shows fo
 would share coordinates and drown each other. Only the charge for noise in pieces depends on the dimension; it is
 below 1e-9 of the claim wherever shares have a standard deviation above 3 steps.
 
-**Why few devices.** Noise is least where only ``min_survivors`` devices answer, so that is what is audited. Where there
-are more canaries than that, they are spread over several sums, each with its own noise.
+**Why few devices.** Noise is least where only ``fewest`` devices answer and ``colluding`` of them tell the attacker their
+noise, so that is what is audited: canaries sit among ``min_survivors`` honest devices, and the others' part is subtracted.
+Where there are more canaries than that, they are spread over several sums, each with its own noise.
+
+**Who looks.** Where devices add the noise the claim holds against the server too, so the sum goes through a round of the
+protocol (`homespun.audit.through_masks`), and the attacker holds what the server unmasked beside the mean that was released.
+They are the same numbers, unless something is done to the sum in between: then both are scored.
 """
 
 from __future__ import annotations
@@ -36,7 +41,8 @@ from homespun.audit.claims import AuditedClaim, claimed_mu, path_claim
 from homespun.audit.evidence import Audit, assess
 from homespun.audit.game import Coins, throw
 from homespun.audit.guesses import choose_guesses
-from homespun.privacy import Noise, NoiseStream, Plan, ReleasePlan, Trust, contribute, open_sum
+from homespun.audit.through_masks import through_masks
+from homespun.privacy import Noise, NoiseStream, Plan, ReleasePlan, Trust, contribute, decode, open_sum
 
 __all__ = ["Path", "audit_path", "claimed_mu", "observe"]
 
@@ -70,6 +76,8 @@ class Path:
     """The code under audit; the defaults are what runs use. Tests put broken ones in their place."""
 
     contribute: Contribute = contribute
+    aggregate: Callable[[list[NDArray[np.uint32]]], NDArray[np.uint32]] = through_masks
+    """Makes of the vectors that leave devices what a server may see of them, where devices add the noise."""
     open_sum: OpenSum = open_sum
     noise: Callable[[str, int, int], Noise] = field(default=fresh_noise)
     """Noise of one cell in one round: release, round, and the cell's number; -1 is the server."""
@@ -123,7 +131,7 @@ def audit_path(
 
 
 def observe(plan: Plan, inside: NDArray[np.bool_], path: Path) -> Iterator[Observation]:
-    """Run every noisy sum of a plan with some canaries in; one observation a release and round.
+    """Run every noisy sum of a plan with some canaries in; one observation a release and round, or one for each view.
 
     A canary's entry changes its sign from sum to sum: who gets the same noise twice can then subtract it.
 
@@ -138,21 +146,23 @@ def observe(plan: Plan, inside: NDArray[np.bool_], path: Path) -> Iterator[Obser
         rate = release.participation.sampling_probability
         here = inside & _drawn(len(inside), rate)
         entries = np.where(here, float(sign), 0.0)
-        values, std = [], 0.0
         most = min(release.min_survivors, release.population)
-        for start in range(0, len(inside), most):
-            mean, std = _sum(release, entries[start : start + most], round, start // most, path)
-            values.append(mean)
+        sums_of_few = [
+            _sum(release, entries[start : start + most], round, start // most, path)
+            for start in range(0, len(inside), most)
+        ]
+        released, unmasked = (np.concatenate([views[number] for views, _ in sums_of_few]) for number in (0, 1))
         unit = release.clip_norm / release.divisor
-        yield Observation(
-            name=f"{release.name} {round}",
-            values=sign * np.concatenate(values) / unit,
-            inside=here,
-            sigma=release.noise_multiplier,
-            stated_sigma=std / unit,
-            clip_units=release.clip_units,
-            rate=rate,
-        )
+        for values in (released,) if np.array_equal(released, unmasked) else (released, unmasked):
+            yield Observation(
+                name=f"{release.name} {round}",
+                values=sign * values / unit,
+                inside=here,
+                sigma=release.noise_multiplier,
+                stated_sigma=sums_of_few[-1][1] / unit,
+                clip_units=release.clip_units,
+                rate=rate,
+            )
 
 
 def likelihood_ratio(observations: list[Observation]) -> NDArray[np.float64]:
@@ -181,12 +191,23 @@ def _drawn(canaries: int, rate: float | None) -> NDArray[np.bool_]:
 
 def _sum(
     release: ReleasePlan, entries: NDArray[np.float64], round: int, batch: int, path: Path
-) -> tuple[NDArray[np.float64], float]:
-    """One noisy sum of canaries with entry -1, 0 or 1 each, over ``min_survivors`` devices; mean and its noise."""
+) -> tuple[tuple[NDArray[np.float64], NDArray[np.float64]], float]:
+    """One noisy sum of canaries with entry -1, 0 or 1 each, over the fewest devices.
+
+    Returns:
+        The mean that is released and the one that the server unmasked, each less what colluders know; and what is said
+        of the noise.
+    """
     canaries = len(entries)
     padded = replace(release, dimension=canaries)
-    devices = min(release.min_survivors, release.population)
+    honest = min(release.min_survivors, release.population)
     cells = -(-canaries // PART)
+    first = batch * (cells + 2)
+
+    def silent(devices: int, cell: int) -> NDArray[np.uint32]:
+        noise = path.noise(release.name, round, first + cell)
+        return path.contribute(torch.zeros(0, canaries), padded, devices=devices, noise=noise)
+
     vectors = []
     for cell in range(cells):
         part = slice(cell * PART, min(canaries, (cell + 1) * PART))
@@ -195,12 +216,22 @@ def _sum(
         rows[torch.arange(size), torch.arange(part.start, part.stop)] = torch.from_numpy(
             entries[part] * (LOUDNESS * release.clip_norm)
         ).float()
-        noise = path.noise(release.name, round, batch * (cells + 1) + cell)
+        noise = path.noise(release.name, round, first + cell)
         vectors.append(path.contribute(rows, padded, devices=size, noise=noise))
-    if devices > canaries:
-        noise = path.noise(release.name, round, batch * (cells + 1) + cells)
-        nothing = torch.zeros(0, canaries)
-        vectors.append(path.contribute(nothing, padded, devices=devices - canaries, noise=noise))
-    central = path.noise(release.name, round, -1 - batch) if release.trust is Trust.CENTRAL else None
-    mean, std = path.open_sum(vectors, padded, devices=devices, noise=central)
-    return mean.numpy(), std
+    if honest > canaries:
+        vectors.append(silent(honest - canaries, cells))
+    known = np.zeros(canaries)
+    if release.colluding > 0:
+        vectors.append(silent(release.colluding, cells + 1))
+        known = _mean(vectors[-1], padded)
+    if release.trust is Trust.CENTRAL:
+        noise = path.noise(release.name, round, -1 - batch)
+        mean, std = path.open_sum(vectors, padded, devices=honest, noise=noise)
+        return (mean.numpy(), mean.numpy()), std
+    total = path.aggregate(vectors)
+    mean, std = path.open_sum([total], padded, devices=honest + release.colluding, noise=None)
+    return (mean.numpy() - known, _mean(total, padded) - known), std
+
+
+def _mean(total: NDArray[np.uint32], release: ReleasePlan) -> NDArray[np.float64]:
+    return decode(total, step=release.step) / release.divisor

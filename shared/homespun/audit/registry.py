@@ -94,7 +94,7 @@ def _basic(report: Mapping[str, Any], title: str, name: str) -> dict[str, Any]:
 
 
 def _loss(one: Mapping[str, Any], adjacency: Mapping[str, Any] | None) -> dict[str, Any]:
-    parts = [one["claim"], one["test"]]
+    parts = [one["claim"], one["kept"]["sentence"] if "kept" in one else "", one["test"]]
     if one.get("mu") is not None:
         parts.append(f"mu = {short(one['mu'])} (Gaussian DP, continuous equivalent).")
     if one.get("rho") is not None:
@@ -120,7 +120,7 @@ def point_words(one: Mapping[str, Any]) -> str:
 def _model(report: Mapping[str, Any], one: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {
         "model_name": "Federated" if name == "A" else "Local",
-        "model_name_details": " ".join(one["assumed"]),
+        "model_name_details": _model_words(report) if name == "A" else " ".join(one["assumed"]),
         "trust_assumptions": " ".join(one["assumed"]),
         "actors": f"Claimed against {one['adversary']}. {' '.join(report['not_claimed'])}",
         "release_type": "Many releases",
@@ -130,6 +130,17 @@ def _model(report: Mapping[str, Any], one: Mapping[str, Any], name: str) -> dict
         "access_type": "Non-interactive",
         "access_type_details": "Nobody queries devices; releases follow a plan or an owner's policy.",
     }
+
+
+def _model_words(report: Mapping[str, Any]) -> str:
+    """Who adds noise to what, and whether secure aggregation lies between a device and the server."""
+    masks = report["trust"]["masks"]
+    if masks is None:
+        return "Devices send clipped vectors; the server adds the noise to their sum."
+    if report["identity"]["holder"] == "device":
+        return "Devices add noise and send masked vectors alone (secure aggregation)."
+    counted = f"{masks['masked']} of {masks['rounds']} rounds were unmasked as sums (secure aggregation)"
+    return f"Devices add the noise before they send; {counted}."
 
 
 def _implementation(report: Mapping[str, Any], one: Mapping[str, Any], name: str) -> dict[str, Any]:

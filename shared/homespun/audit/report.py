@@ -14,6 +14,7 @@ from typing import Any
 from homespun.audit import sentences
 from homespun.audit.budgets import budgets, events, timeline
 from homespun.audit.guarantee_sections import guarantee_sections
+from homespun.audit.masking import read_masking
 from homespun.audit.mechanisms import adjacency, assumed, composition, mechanisms, sampling
 from homespun.audit.quantities import ACCOUNTANT
 from homespun.audit.sources import Source, Sources
@@ -48,6 +49,7 @@ def build_report(sources: Sources) -> dict[str, Any]:
     declared = _declared(sources)
     sampled = any(spends.sampled for spends in own.values())
     trust = set().union(*(spends.trust for spends in own.values()))
+    masks = read_masking(own["backbone"]) if "backbone" in own else None
     return {
         "schema_version": SCHEMA_VERSION,
         "message_type": "audit_report",
@@ -61,7 +63,7 @@ def build_report(sources: Sources) -> dict[str, Any]:
         "ledgers": [_ledger(source) for source in sources.ledgers],
         "guarantees": found,
         "unit_and_adjacency": adjacency(own),
-        "trust": {"models": sorted(trust), "assumed": assumed(trust)},
+        "trust": {"models": sorted(trust), "assumed": assumed(trust, masks), "masks": masks and masks.to_dict()},
         "mechanisms": [row for spends in own.values() for row in mechanisms(spends)],
         "sampling": sampling(own),
         "composition": composition(own, further),
@@ -78,7 +80,9 @@ def build_report(sources: Sources) -> dict[str, Any]:
         "hazards": [{"hazard": hazard, "measure": measure} for hazard, measure in sentences.HAZARDS],
         "security": _security(sources),
         "declared": declared,
-        "not_claimed": sentences.limits(set(found), trust=trust, sampled=sampled, declared=declared["texts"]),
+        "not_claimed": sentences.limits(
+            set(found), trust=trust, sampled=sampled, masks=masks, declared=declared["texts"]
+        ),
     }
 
 

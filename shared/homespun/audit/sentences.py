@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from homespun.audit.masking import Masking
 from homespun.audit.rounding import of_100, one_in, short, times
 
-__all__ = ["HAZARDS", "POST_PROCESSING", "TITLES", "adversary", "claim", "limits", "odds", "test"]
+__all__ = ["HAZARDS", "POST_PROCESSING", "TITLES", "adversary", "claim", "kept", "limits", "odds", "test"]
 
 TITLES = {
     "A": "Backbone: everything that one device holds",
@@ -54,13 +55,15 @@ HAZARDS = (
 )
 
 
-def adversary(name: str, *, trust: set[str], sampled: bool) -> str:
+def adversary(name: str, *, trust: set[str], sampled: bool, masks: Masking | None) -> str:
     """Whom a guarantee holds against, with the condition under which it does, to stand after "against".
 
     Args:
         name: ``A``, ``B`` or ``C``.
         trust: Trust models of the backbone's releases. One of them that is not ``distributed``, and the server is trusted.
         sampled: Whether amplification by a Poisson sample is counted.
+        masks: What the backbone's ledger says of its masks; where not each round was masked, that the server saw sums
+            alone stays a condition.
     """
     seen = _SEEN[name]
     if name == "B":
@@ -72,8 +75,44 @@ def adversary(name: str, *, trust: set[str], sampled: bool) -> str:
         )
         return f"those who see {seen}, but not who was drawn, {known}"
     if alone:
-        return f"anyone who sees {seen}, and against the server as long as it sees sums alone"
+        return f"anyone who sees {seen}, and against the server {server_condition(masks)}"
     return f"those who see {seen}, the server being trusted with each clipped vector"
+
+
+def server_condition(masks: Masking | None) -> str:
+    """Under which condition a claim holds against the server too, where devices add the noise."""
+    if masks is None or not masks.everywhere:
+        return "as long as it sees sums alone"
+    forgot = "" if masks.lost == 0 else f", and it kept none of the {_lost(masks)}"
+    return f"(computationally, as long as {colluders(masks, 'it')} and the roster holds keys of devices alone{forgot})"
+
+
+def colluders(masks: Masking, server: str) -> str:
+    """How many may collude with the server, named ``server``."""
+    if masks.colluding is None:
+        return f"no more devices of a round collude with {server} than its request allows"
+    if masks.colluding == 0:
+        return f"no device of a round colludes with {server}"
+    return f"at most {masks.colluding:,} device{'' if masks.colluding == 1 else 's'} of a round collude with {server}"
+
+
+def kept(masks: Masking, numbers: Mapping[str, Any]) -> str:
+    """What holds against a server that kept the sums that were opened and lost."""
+    found = (
+        f"no bound is claimed: {numbers['epsilon_reason']}"
+        if numbers["epsilon"] is None
+        else f"epsilon = {short(numbers['epsilon'])} at delta = {short(numbers['delta'])} "
+        f"({numbers['neighboring_relation']} of one {numbers['privacy_unit']})"
+    )
+    rounds = masks.opened - masks.lost
+    return (
+        f"For {rounds:,} round{'' if rounds == 1 else 's'}, {masks.opened:,} sums were unmasked. Against a server that kept "
+        f"the {_lost(masks)}, over the same window, {found}."
+    )
+
+
+def _lost(masks: Masking) -> str:
+    return f"{masks.lost:,} sum{'' if masks.lost == 1 else 's'} that {'was' if masks.lost == 1 else 'were'} opened and lost"
 
 
 def claim(name: str, numbers: Mapping[str, Any], *, adversary: str, window: str) -> str:
@@ -115,7 +154,9 @@ def of(name: str) -> str:
     return _SUBJECTS[name]
 
 
-def limits(names: set[str], *, trust: set[str], sampled: bool, declared: Mapping[str, str]) -> list[str]:
+def limits(
+    names: set[str], *, trust: set[str], sampled: bool, masks: Masking | None, declared: Mapping[str, str]
+) -> list[str]:
     """What is not claimed."""
     told = ["That a device took part is hidden from nobody who talks to it: a guarantee covers what it contributed."]
     if "B" not in names:
@@ -130,11 +171,7 @@ def limits(names: set[str], *, trust: set[str], sampled: bool, declared: Mapping
             "Where the server adds the noise it sees each clipped vector before noise: nothing is claimed against it."
         )
     if "distributed" in trust:
-        told.append(
-            "Where devices add the noise, nothing is claimed against a server that sees single messages. That it sees sums "
-            "alone takes secure aggregation, which this version does not have. What one device's messages are worth alone "
-            "stands in the figures, as 'stand-alone'."
-        )
+        told.append(_limit_of_masks(masks))
     if sampled:
         told.append(
             "Amplification by sampling rests on nobody knowing who was drawn; it does not hold against the server."
@@ -155,3 +192,21 @@ def limits(names: set[str], *, trust: set[str], sampled: bool, declared: Mapping
             "The noise was drawn from a seed, so that the run can be repeated: whoever knows the seed can take it away."
         )
     return told
+
+
+def _limit_of_masks(masks: Masking | None) -> str:
+    alone = "What one device's messages are worth alone stands in the figures, as 'stand-alone'."
+    if masks is not None and masks.everywhere:
+        most = (
+            "more of a round's devices than its request allows"
+            if masks.colluding is None
+            else f"more than {masks.colluding:,} of a round's devices"
+        )
+        return (
+            f"Where devices add the noise, nothing is claimed against a server with which {most} collude, or that put keys "
+            f"on the roster which are no device's: masks hide one among strangers, not among accomplices. {alone}"
+        )
+    return (
+        "Where devices add the noise, nothing is claimed against a server that sees single messages, and not every round "
+        f"of the ledger was masked: where cells of a simulation stood for secure aggregation, no device was masked. {alone}"
+    )

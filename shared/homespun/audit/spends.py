@@ -153,7 +153,11 @@ class Spends:
         """What is public under the relation."""
         if self.genesis.guarantee == "adapter":
             return ["how many places for preferences there are", "the sizes of the blocks", "when a block was released"]
-        return ["which devices take part", "the plan with every clip bound", "when rounds ran and how many answered"]
+        return [
+            "which devices take part, and which drop out of a round",
+            "the plan with every clip bound",
+            "when rounds ran and how many answered",
+        ]
 
     @property
     def claimed(self) -> dict[str, Any] | None:

@@ -148,6 +148,7 @@ def _lattice(spec: PrivacySpec, release: Release, *, sigma: float) -> ReleasePla
                 population=spec.population,
                 min_survivors=spec.min_survivors,
                 rho="0",
+                colluding=spec.colluding,
             )
     raise LatticeOverflow(
         f"Expected release '{release.name}' to fit a lattice of at least 2^10 steps: {problem}. Use a smaller "

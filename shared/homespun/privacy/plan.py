@@ -68,10 +68,18 @@ class ReleasePlan:
     participation: Participation
     population: int
     min_survivors: int
+    """Least number of honest devices whose shares are in a sum: ``share_variance`` is sized for it."""
     rho: str
     """Cost of one round, zCDP, a decimal string rounded up ("0" without noise, where nothing is accounted).
 
     With Poisson participation: RDP at the claim's order, divided by that order; it adds up in the same way."""
+    colluding: int = 0
+    """Most devices of a cohort that may take their own noise away again; 0 where the server adds the noise."""
+
+    @property
+    def fewest(self) -> int:
+        """Least number of devices from which a sum is opened: honest ones, and those that may collude."""
+        return self.min_survivors + self.colluding
 
     @property
     def step(self) -> float:
@@ -114,6 +122,7 @@ class ReleasePlan:
             "population": self.population,
             "min_survivors": self.min_survivors,
             "rho": self.rho,
+            "colluding": self.colluding,
         }
 
     @classmethod
@@ -211,7 +220,7 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, without floats; `from_dict` gives back an equal plan."""
         return {
-            "version": 1,
+            "version": 2,
             "spec": self.spec.to_dict(),
             "releases": [release.to_dict() for release in self.releases],
             "claim": self.claim.to_dict(),
@@ -226,8 +235,8 @@ class Plan:
         Raises:
             ValueError: a field is missing, unknown or out of range.
         """
-        if set(content) != {"version", "spec", "releases", "claim"} or content["version"] != 1:
-            raise ValueError("Expected the fields of a Plan, version 1.")
+        if set(content) != {"version", "spec", "releases", "claim"} or content["version"] != 2:
+            raise ValueError("Expected the fields of a Plan, version 2; one of another version is built again.")
         return cls(
             spec=PrivacySpec.from_dict(content["spec"]),
             releases=tuple(ReleasePlan.from_dict(row) for row in content["releases"]),

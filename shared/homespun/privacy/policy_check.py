@@ -55,6 +55,12 @@ class Reason(Enum):
     """The same round of the same run was answered, and was asked differently or too long ago to be answered again."""
     OTHER_PLAN = "other-plan"
     """The run was begun under another privacy plan."""
+    UNMASKED = "unmasked"
+    """A vector was asked for as it is, where the noise of others must hide it: only a masked one may leave."""
+    TERMS_UNFIT = "terms-unfit"
+    """The terms of a masked sum are not about the round that was asked for, or would open a sum of fewer."""
+    PROTOCOL = "protocol"
+    """Secure aggregation refused a message, or the message belongs to no open session; the entry names the fault."""
     LEDGER_FORKED = "ledger-forked"
     """Somebody remembers a newer head of this ledger than it has, or another one: it was restored or copied."""
     WITNESS_UNAVAILABLE = "witness-unavailable"
@@ -97,7 +103,7 @@ def check(
     multiplier = 0.0 if event is None else event.noise_multiplier
     if multiplier < policy.min_noise_multiplier or (event is None and policy.cap is not None):
         return Reason.NOISE_BELOW_FLOOR
-    if release.min_survivors < policy.min_cohort:
+    if release.min_survivors < policy.min_cohort:  # the honest ones: whoever colludes hides nobody
         return Reason.COHORT_BELOW_FLOOR
     if policy.max_local_epsilon < math.inf and local_epsilon(release, policy.delta) > policy.max_local_epsilon:
         return Reason.LOCAL_EPSILON_ABOVE_CAP
@@ -145,7 +151,9 @@ def _consistent(release: ReleasePlan) -> bool:
         return False
     if distributed and release.participation != Participation.full():
         return False  # a share cannot be sized for a cohort of random size
-    if release.clip_units not in CLIP_UNITS or not release.min_survivors <= release.population < _RING:
+    if release.colluding < 0 or (not distributed and release.colluding != 0):
+        return False
+    if release.clip_units not in CLIP_UNITS or not release.fewest <= release.population < _RING:
         return False
     drawn = release.share_variance if distributed else release.variance
     if 0 < drawn < SMALLEST_SHARE_VARIANCE or drawn >= _RING**2 or tail(drawn) > LARGEST_TABLE:

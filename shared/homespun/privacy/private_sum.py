@@ -136,24 +136,28 @@ def open_sum(
         vectors: What `contribute` made, each uint32, shape ``(dimension,)``; masks, if any, already cancelled.
         release: The plan of this phase's release.
         devices: Number of devices that the vectors stand for. With `Trust.DISTRIBUTED` at least
-            ``min_survivors``: with fewer there is less noise than promised. With Poisson participation any number
-            from 0, because a cohort's size is secret; an empty cohort still releases noise.
+            ``release.fewest``: with fewer, and with ``colluding`` of them taking their noise away, there is less of
+            it than promised. With Poisson participation any number from 0, because a cohort's size is secret; an
+            empty cohort still releases noise.
         noise: Where the server's noise comes from; needed with `Trust.CENTRAL`, refused otherwise.
     Returns:
         The noisy sum over the public divisor, float64, shape ``(dimension,)``, and the standard deviation of the
-        noise in each of its coordinates (with shares of all ``devices`` in it: never below the promise).
+        noise in each of its coordinates with the shares of all ``devices`` in it: a learner has to tell signal from
+        the noise that is there. It is no privacy figure: those are the release's.
     Guarantees:
         * public divisor: the scale does not depend on how many devices answered.
-        * noise floor: ``noise_std >= release.noise_std``.
+        * noise floor: ``noise_std >= release.noise_std``, and so is the standard deviation of what is left of it to
+          somebody who knows the shares of ``release.colluding`` devices: the shares of at least ``min_survivors``.
         * public lattice: every coordinate is a whole multiple of the step over the divisor, noise included.
     Raises:
-        CohortTooSmall: fewer devices than ``min_survivors``.
+        CohortTooSmall: fewer devices than ``release.fewest``.
         LatticeOverflow: more devices than the population, for which the sum could wrap.
         ValueError: a vector of the wrong shape or type, or noise missing or superfluous.
     """
     poisson = release.participation.sampling_probability is not None
-    if devices < release.min_survivors and not poisson:
-        raise CohortTooSmall(f"Expected devices={devices} in [min_survivors={release.min_survivors}, inf).")
+    if devices < release.fewest and not poisson:
+        colluding = f" + colluding={release.colluding}" if release.colluding else ""
+        raise CohortTooSmall(f"Expected devices={devices} in [min_survivors={release.min_survivors}{colluding}, inf).")
     if devices > release.population:
         raise LatticeOverflow(f"Expected devices={devices} in [0, population={release.population}].")
     central = release.trust is Trust.CENTRAL and release.variance > 0

@@ -82,6 +82,8 @@ class PrivacySpec:
         min_survivors: Least number of honest devices whose noise shares are in a sum that is opened. The shares are
             sized for it. With Poisson participation it is not used: an abort would reveal the size of the cohort.
         releases: One per phase, in order, with distinct names.
+        colluding: Most devices of a cohort that may side with whoever reads the sum, and take their own noise away.
+            A sum is opened from at least ``min_survivors + colluding`` devices. Only with `Trust.DISTRIBUTED`.
     Raises:
         ValueError: a value is outside its range, or the combination cannot be proven.
     """
@@ -95,6 +97,7 @@ class PrivacySpec:
     population: int
     min_survivors: int
     releases: tuple[Release, ...]
+    colluding: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be promised."""
@@ -125,6 +128,13 @@ class PrivacySpec:
         _require(
             1 <= self.min_survivors <= self.population,
             f"Expected min_survivors={self.min_survivors} in [1, population={self.population}].",
+        )
+        most = self.population - self.min_survivors if self.trust is Trust.DISTRIBUTED else 0
+        _require(
+            0 <= self.colluding <= most,
+            f"Expected colluding={self.colluding} in [0, {most}]: with trust='distributed' at most "
+            "population - min_survivors, because that many honest devices must be left; with trust='central' none, "
+            "because no device holds noise that it could take away.",
         )
         _require(
             self.participation.sampling_probability is None or self.trust is Trust.CENTRAL,
@@ -174,6 +184,7 @@ class PrivacySpec:
             "participation": str(self.participation),
             "population": self.population,
             "min_survivors": self.min_survivors,
+            "colluding": self.colluding,
             "releases": [
                 {
                     "name": release.name,

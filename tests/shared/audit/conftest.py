@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from homespun.audit.bounds import Interval
 from homespun.audit.claims import AuditedClaim, path_claim
@@ -21,6 +22,8 @@ from homespun.privacy.calibration import release_event
 from homespun.privacy.ledger import Genesis, Ledger, SigningKey
 from homespun.privacy.plan import Plan
 from homespun.privacy.record_plan import RecordPlan, build_record_plan
+
+torch.set_num_threads(1)
 
 DELTA = 1e-6
 EVERYBODY = Participation.full()
@@ -36,7 +39,11 @@ DECLARED = {
 
 
 def small_plan(
-    epsilon: float = 2.0, *, trust: Trust = Trust.DISTRIBUTED, participation: Participation = EVERYBODY
+    epsilon: float = 2.0,
+    *,
+    trust: Trust = Trust.DISTRIBUTED,
+    participation: Participation = EVERYBODY,
+    colluding: int = 0,
 ) -> Plan:
     return PrivacySpec(
         epsilon=epsilon,
@@ -47,6 +54,7 @@ def small_plan(
         participation=participation,
         population=500,
         min_survivors=400,
+        colluding=colluding,
         releases=(
             Release(name="mean", rounds=1, share=0.4, clip_norm=1.0, dimension=8),
             Release(name="directions", rounds=2, share=0.6, clip_norm=1.0, dimension=16),
@@ -61,8 +69,9 @@ def write_run(
     folds: int = 2,
     plan: Plan | None = None,
     records: RecordPlan | None = None,
+    opens: Callable[[int, int], int] = lambda fold, round: 0,
 ) -> Path:
-    """A run folder whose ledger holds ``folds`` trainings."""
+    """A run folder whose ledger holds ``folds`` trainings; ``opens`` is how many sums of a round were unmasked."""
     folder.mkdir(parents=True)
     plan = plan or small_plan()
     key = key or SigningKey.generate("example.org/operator")
@@ -87,12 +96,14 @@ def write_run(
                 for _ in range(release.rounds):
                     subject = {"run": fold, "round": number, "phase": release.name}
                     paid = ledger.reserve(f"run-{fold}", release_event(release, count=1), subject)
+                    for attempt in range(opens(fold, number)):
+                        ledger.opened(paid, attempt=attempt, survivors=480 - number, transcript=bytes(32))
                     ledger.commit(paid, "ab" * 32, {"asked": 500, "answered": 480})
                     number += 1
     return folder
 
 
-def write_device(folder: Path) -> Path:
+def write_device(folder: Path, **asked: int) -> Path:
     """A device's folder: guarantee A over two projects with a crash and refusals, guarantee B over three blocks."""
     folder.mkdir(parents=True)
     key = SigningKey.generate("device-7f")
@@ -108,7 +119,7 @@ def write_device(folder: Path) -> Path:
     )
     with Ledger.create(folder / "ledger.sqlite", key, shared) as ledger:
         for number in range(5):
-            subject = {"project": f"p{number % 2}", "run": 0, "round": number, "trust": "distributed"}
+            subject = {"project": f"p{number % 2}", "run": 0, "round": number, "trust": "distributed", **asked}
             paid = ledger.reserve("device", release_event(release, count=1), subject)
             if number == 3:
                 ledger.burn(paid, "crash")
@@ -197,6 +208,11 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         return write_run(tmp_path / name, **changes)  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_device() -> Callable[..., Path]:
+    return write_device
 
 
 @pytest.fixture(scope="session")

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 import yaml
 
+from homespun.audit.masking import Masking
 from homespun.audit.report import build_report, to_bytes
 from homespun.audit.rounding import of_100, one_in, short, times, up
 from homespun.audit.sentences import adversary, limits
 from homespun.audit.sources import find_sources
+from homespun.audit.verify import verify_report
 from homespun.audit.writing import write_report
-from homespun.privacy import GaussianEvent, LedgerDamaged, LedgerError, Participation, Plan, Relation, Trust, Unit
+from homespun.privacy import (
+    GaussianEvent,
+    LedgerDamaged,
+    LedgerError,
+    Participation,
+    Plan,
+    Relation,
+    Trust,
+    Unit,
+    release_event,
+)
 from homespun.privacy.accountant import compose
 from homespun.privacy.ledger import Genesis, Ledger, SigningKey
 from homespun.privacy.record_plan import build_record_plan
@@ -74,19 +88,109 @@ def test_where_the_server_adds_the_noise_the_claim_says_that_it_is_trusted(
 
 
 def test_no_sentence_promises_anything_against_a_server_without_its_condition() -> None:
-    """Secure aggregation is not built: only sums alone are hidden from a server, and only where devices add all the noise."""
-    for name in ("A", "C"):
-        assert adversary(name, trust={"distributed"}, sampled=False).endswith(
+    """Without masks in every round, that the server sees sums alone is a condition; and devices must add all the noise."""
+    partly = Masking(holder="server", rounds=3, masked=2, opened=2, lost=0, fewest=400, colluding=0)
+    never = replace(partly, masked=0, opened=0, fewest=None)
+    nothing = replace(never, rounds=0)
+    for name, masks in itertools.product(("A", "C"), (None, partly, never, nothing)):
+        assert adversary(name, trust={"distributed"}, sampled=False, masks=masks).endswith(
             "and against the server as long as it sees sums alone"
         )
         for trust in ({"central"}, {"central", "distributed"}):
             for sampled in (False, True):
-                told = adversary(name, trust=trust, sampled=sampled)
+                told = adversary(name, trust=trust, sampled=sampled, masks=masks)
                 assert "server being trusted" in told
                 assert "against the server" not in told
-        assert "so not against the server" in adversary(name, trust={"distributed"}, sampled=True)
-    told = limits({"A"}, trust={"distributed"}, sampled=False, declared={})
-    assert any("secure aggregation, which this version does not have" in line for line in told)
+        assert "so not against the server" in adversary(name, trust={"distributed"}, sampled=True, masks=masks)
+        told = limits({"A"}, trust={"distributed"}, sampled=False, masks=masks, declared={})
+        assert any("not every round of the ledger was masked" in line and "stand-alone" in line for line in told)
+
+
+def test_a_run_without_masks_says_that_its_cells_stand_for_them(run_folder: Path) -> None:
+    report = build_report(find_sources(run_folder))
+    (assumed,) = report["trust"]["assumed"]
+    assert "That the server sees sums alone is assumed: no round was masked." in assumed
+    assert "cells stand for secure aggregation" in assumed
+    assert report["trust"]["masks"] == {
+        "rounds": 6, "masked": 0, "opened": 0, "lost": 0, "fewest": None, "colluding": 0,
+    }  # fmt: skip
+    assert "kept" not in report["guarantees"]["A"]
+
+
+def test_where_every_round_was_masked_the_claim_holds_against_the_server(
+    make_run: Callable[..., Path], make_plan: Callable[..., Plan]
+) -> None:
+    run = make_run("run", plan=make_plan(colluding=50), opens=lambda fold, round: 1)
+    report = write_report(find_sources(run), run / "audit")
+    a = report["guarantees"]["A"]
+    assert a["claim"].startswith(
+        "Against anyone who sees every released backbone, and against the server (computationally, as long as at most 50 "
+        "devices of a round collude with it and the roster holds keys of devices alone), over all 3 releases"
+    )
+    assert report["trust"]["masks"] == {
+        "rounds": 6, "masked": 6, "opened": 6, "lost": 0, "fewest": 478, "colluding": 50,
+    }  # fmt: skip
+    (assumed,) = a["assumed"]
+    assert "sums alone, from at least 478 devices each" in assumed
+    assert "stands for" not in assumed
+    assert "kept" not in a
+    assert a["stand_alone"]["epsilon"] is None and "more than" in a["stand_alone"]["epsilon_reason"]
+    (line,) = [line for line in report["not_claimed"] if "stand-alone" in line]
+    assert "more than 50 of a round's devices collude" in line
+    page = (run / "audit" / "report.html").read_text(encoding="utf-8")
+    assert a["claim"] in page
+    assert "6 of 6 rounds masked; 6 sums unmasked, 0 of them lost" in page
+    record = yaml.safe_load((run / "audit" / "registry-backbone.yaml").read_text(encoding="utf-8"))["deployment"]
+    assert (
+        "6 of 6 rounds were unmasked as sums (secure aggregation)" in record["deployment_model"]["model_name_details"]
+    )
+    assert "(computationally, as long as at most 50" in record["deployment_model"]["actors"]
+    assert verify_report(run / "audit").findings == ()
+
+
+@pytest.mark.parametrize("missing", [(0, 0), (1, 2)])
+def test_one_round_without_a_mask_takes_the_claim_back(make_run: Callable[..., Path], missing: tuple[int, int]) -> None:
+    run = make_run("run", opens=lambda fold, round: int((fold, round) != missing))
+    report = build_report(find_sources(run))
+    assert "and against the server as long as it sees sums alone" in report["guarantees"]["A"]["claim"]
+    assert "5 of 6 rounds were masked" in report["trust"]["assumed"][0]
+
+
+def test_sums_that_were_opened_and_lost_are_counted(make_run: Callable[..., Path]) -> None:
+    """A server that was killed between opening and committing may have kept the sum; the retry is another release."""
+    run = make_run("run", opens=lambda fold, round: 3 if (fold, round) == (1, 0) else 1)
+    report = write_report(find_sources(run), run / "audit")
+    a = report["guarantees"]["A"]
+    plan = find_sources(run).ledgers[0].checked.genesis.plan  # type: ignore[union-attr]
+    assert plan is not None
+    paid = [release_event(release, count=release.rounds) for release in plan.releases]
+    known = compose([*paid, release_event(plan["mean"], count=2)], delta=1e-6).epsilon
+    assert (a["kept"]["sums"], a["kept"]["epsilon"]) == (2, up(known))
+    assert a["kept"]["epsilon"] > a["epsilon"] == up(compose(paid, delta=1e-6).epsilon)
+    assert "and it kept none of the 2 sums that were opened and lost" in a["claim"]
+    assert a["kept"]["sentence"].startswith(
+        "For 6 rounds, 8 sums were unmasked. Against a server that kept the 2 sums that were opened and lost, over the same"
+    )
+    both = compose([*paid, *paid, release_event(plan["mean"], count=2)], delta=1e-6).epsilon
+    assert a["together"]["epsilon"] == up(both)
+    page = (run / "audit" / "report.html").read_text(encoding="utf-8")
+    assert a["kept"]["sentence"] in page
+    assert "with 2 sums opened and lost" in page
+    assert verify_report(run / "audit").findings == ()
+    written = (run / "audit" / "report.json").read_text(encoding="utf-8")
+    (run / "audit" / "report.json").write_text(written.replace('"lost": 2', '"lost": 1'), encoding="utf-8")
+    assert verify_report(run / "audit").findings != ()
+
+
+def test_a_device_says_under_which_condition_it_was_masked(
+    device_folder: Path, make_device: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A device opens no sum, and lets no vector leave without a mask: its ledger has nothing more to show."""
+    report = build_report(find_sources(device_folder))
+    told = report["guarantees"]["A"]["adversary"]
+    assert "(computationally, as long as no more devices of a round collude with it than its request allows" in told
+    told = build_report(find_sources(make_device(tmp_path / "told", colluding=7)))["guarantees"]["A"]["adversary"]
+    assert "(computationally, as long as at most 7 devices of a round collude with it" in told
 
 
 def test_a_device_s_report_holds_a_b_and_c(device_folder: Path) -> None:

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from homespun.audit.bounds import epsilon_of
 from homespun.audit.evidence import Audit, problems
 from homespun.audit.game import commitment, throw
 from homespun.audit.path import Path, audit_path, claimed_mu, observe
+from homespun.audit.through_masks import through_masks
 from homespun.privacy import (
     Noise,
     Participation,
@@ -19,10 +21,13 @@ from homespun.privacy import (
     PrivacySpec,
     Relation,
     Release,
+    ReleasePlan,
     Trust,
     Unit,
     continuous_equivalent,
+    open_sum,
     plan_events,
+    ring_sum,
 )
 
 RELEASES = (
@@ -80,6 +85,46 @@ def test_more_canaries_than_devices_are_spread_over_sums(make: Callable[..., Pla
     audit = audit_path(plan, canaries=500)
     assert audit.canaries == 500
     assert not audit.beaten
+
+
+def test_colluders_noise_is_taken_away_before_the_noise_is_measured(make: Callable[..., Plan]) -> None:
+    """A hundred more devices are in the sum, and what is said of the noise counts them; what is measured does not."""
+    plan = make(colluding=100)
+    for seen in observe(plan, throw(4000).values, Path()):
+        assert seen.stated_sigma == pytest.approx(seen.sigma * math.sqrt(500 / 400), rel=1e-3)
+        assert seen.noise.std() == pytest.approx(1.0, abs=0.06)
+
+
+def test_what_the_server_unmasked_is_looked_at_where_it_is_not_what_was_released(make: Callable[..., Plan]) -> None:
+    def more(vectors: Any, release: ReleasePlan, *, devices: int, noise: Any) -> Any:
+        mean, std = open_sum(vectors, release, devices=devices, noise=noise)
+        return mean + 3 * std * torch.randn(mean.shape, dtype=torch.float64), std
+
+    released, unmasked, *_ = observe(make(), throw(400).values, Path(open_sum=more))
+    assert released.name == unmasked.name == "mean 0"
+    assert released.noise.std() == pytest.approx(math.sqrt(10), rel=0.15)
+    assert unmasked.noise.std() == pytest.approx(1.0, abs=0.15)
+    assert len(list(observe(make(trust=Trust.CENTRAL), throw(400).values, Path(open_sum=more)))) == 3
+
+
+def test_masks_change_nothing_and_lost_vectors_are_lost() -> None:
+    rng = np.random.default_rng(5)
+    for number in (1, 2, 8, 17):
+        vectors = [rng.integers(0, 2**32, 33, dtype=np.uint32) for _ in range(number)]
+        assert through_masks(vectors).tolist() == ring_sum(vectors, dimension=33).tolist()
+
+
+def test_a_sum_goes_through_masks_where_devices_add_the_noise(make: Callable[..., Plan]) -> None:
+    seen: list[int] = []
+
+    def count(vectors: list[Any]) -> Any:
+        seen.append(len(vectors))
+        return through_masks(vectors)
+
+    for trust, most in ((Trust.DISTRIBUTED, 3), (Trust.CENTRAL, 0)):
+        seen.clear()
+        list(observe(make(trust=trust), throw(200).values, Path(aggregate=count)))
+        assert len(seen) == most
 
 
 def test_claimed_mu_is_the_second_accountants(make: Callable[..., Plan]) -> None:

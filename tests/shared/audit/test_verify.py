@@ -370,3 +370,25 @@ def test_two_accountants_that_disagree_are_a_finding(copied: Path, monkeypatch: 
 
     monkeypatch.setattr(guarantees, "continuous_curve", wrong)
     assert any("second accountant" in finding.rule for finding in verify_report(copied).findings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"colluding": 101}, "at least 501 devices"),
+        ({"share_variance": 1000}, "with a variance of 400000"),
+        ({"min_survivors": 399}, "at least 399 devices"),
+    ],
+)
+def test_a_plan_whose_honest_shares_are_too_few_is_a_finding(
+    make_run: Callable[..., Path], make_plan: Callable[..., Plan], changes: dict[str, int], found: str
+) -> None:
+    """It is signed, and every figure follows from it; only its numbers do not hold together."""
+    plan = make_plan()
+    poor = replace(plan, releases=(replace(plan["mean"], **changes), plan["directions"]))  # type: ignore[arg-type]
+    run = make_run("poor", folds=1, plan=poor)
+    write_report(find_sources(run), run / "audit")
+    findings = verify_report(run / "audit").findings
+    (finding,) = [one for one in findings if "release mean" in one.where]
+    assert finding.rule.startswith("Expected enough devices in every sum")
+    assert found in finding.found

@@ -80,6 +80,12 @@ HOSTILE: dict[str, tuple[ReleasePlan, Reason]] = {
     "cost that is no number": (with_(rho="NaN"), Reason.INCONSISTENT),
     "infinite cost": (with_(rho="Infinity"), Reason.INCONSISTENT),
     "fewer in all than are left": (with_(population=799), Reason.INCONSISTENT),
+    "fewer in all than are opened": (with_(colluding=201), Reason.INCONSISTENT),
+    "fewer who collude than nobody": (with_(colluding=-1), Reason.INCONSISTENT),
+    "a server's noise that others take away": (
+        with_(trust=Trust.CENTRAL, share_variance=0, colluding=1),
+        Reason.INCONSISTENT,
+    ),
     "one device": (
         with_(min_survivors=1, population=1, share_variance=10**9, variance=10**9, rho="0.2"),
         Reason.COHORT_BELOW_FLOOR,
@@ -100,6 +106,12 @@ HOSTILE: dict[str, tuple[ReleasePlan, Reason]] = {
 def test_a_release_that_contradicts_itself_or_gives_too_little_is_declined(what: str) -> None:
     release, reason = HOSTILE[what]
     assert decide(release=release) is reason
+
+
+def test_whoever_colludes_is_not_counted_among_those_who_hide_somebody() -> None:
+    """The floor is on honest devices; a plan that says how many collude is no worse for it, and no better."""
+    assert decide(Policy(min_cohort=800), with_(colluding=200)) is None
+    assert decide(Policy(min_cohort=801), with_(colluding=200)) is Reason.COHORT_BELOW_FLOOR
 
 
 def test_without_any_promise_a_release_without_noise_is_the_owner_s_choice() -> None:

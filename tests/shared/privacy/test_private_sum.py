@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -125,6 +126,23 @@ def test_too_few_survivors_are_not_opened(release: ReleasePlan) -> None:
         open_sum([], release, devices=39)
     with pytest.raises(LatticeOverflow, match="devices=51"):
         open_sum([], release, devices=51)
+
+
+def test_colluders_take_their_noise_away_and_the_promise_is_left(make_spec: Make) -> None:
+    """What somebody knows who has the shares of ``colluding`` devices is the sum less those shares."""
+    plan = make_spec(population=50, min_survivors=30, colluding=10, delta=1e-4).build()
+    release, left = plan["basis"], []
+    for number in range(150):
+        honest, others = NoiseStream.seeded(31, number), NoiseStream.seeded(32, number)
+        mine = [contribute(torch.zeros(1, 64), release, devices=1, noise=honest) for _ in range(30)]
+        known = contribute(torch.zeros(0, 64), release, devices=10, noise=others)
+        total = ring_sum([*mine, known], dimension=64)
+        _, told = open_sum([total], release, devices=40)
+        left.append(from_ring(total - known) * release.step / release.divisor)
+    assert told == pytest.approx(release.noise_std * math.sqrt(40 / 30))
+    assert np.stack(left).std() == pytest.approx(release.noise_std, rel=0.03)  # 9,600 draws: 0.7 % is one sigma
+    with pytest.raises(CohortTooSmall, match=r"devices=39 in \[min_survivors=30 \+ colluding=10, inf\)"):
+        open_sum([total], release, devices=39)
 
 
 def test_public_divisor(release: ReleasePlan) -> None:

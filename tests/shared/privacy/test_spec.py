@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -8,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from homespun.privacy import (
     LatticeOverflow,
@@ -15,6 +18,7 @@ from homespun.privacy import (
     Plan,
     PrivacySpec,
     Release,
+    ReleasePlan,
     Trust,
     canonical_json,
     compose,
@@ -62,6 +66,9 @@ def test_poisson_needs_a_trusted_server(make_spec: Make) -> None:
         ({"population": 0}, "population=0"),
         ({"min_survivors": 0}, "min_survivors=0"),
         ({"min_survivors": 1001}, "min_survivors=1001"),
+        ({"colluding": -1}, "colluding=-1 in \\[0, 200\\]"),
+        ({"colluding": 201}, "colluding=201 in \\[0, 200\\]"),
+        ({"colluding": 1, "trust": Trust.CENTRAL}, "colluding=1 in \\[0, 0\\]"),
         ({"releases": ()}, "at least one release"),
         ({"releases": (ONE, ONE)}, "distinct names"),
         ({"releases": (Release(name="a", rounds=1, share=0.9, clip_norm=1.0, dimension=1),)}, "sum to 1"),
@@ -95,7 +102,7 @@ def test_bad_release_is_refused(changes: dict[str, Any]) -> None:
 
 
 def test_nothing_about_privacy_has_a_default(make_spec: Make) -> None:
-    for field in PrivacySpec.__dataclass_fields__:
+    for field in PrivacySpec.__dataclass_fields__.keys() - {"colluding"}:
         fields = {name: getattr(make_spec(), name) for name in PrivacySpec.__dataclass_fields__ if name != field}
         with pytest.raises(TypeError, match=field):
             PrivacySpec(**fields)
@@ -141,6 +148,25 @@ def test_shares_of_noise_reach_the_total_at_the_fewest_survivors(make_spec: Make
             assert release.share_variance >= 16
     central = make_spec(trust=Trust.CENTRAL).build()
     assert all(release.share_variance == 0 and release.variance > 0 for release in central.releases)
+
+
+@given(st.data())
+@settings(max_examples=30, deadline=None)
+def test_who_colludes_changes_the_fewest_and_not_the_noise(make_spec: Make, data: st.DataObject) -> None:
+    """Shares are sized for the honest; whoever sides with the reader must come on top of them."""
+    population = data.draw(st.integers(2, 2000))
+    honest = data.draw(st.integers(1, population))
+    colluding = data.draw(st.integers(0, population - honest))
+    changes = {"population": population, "min_survivors": honest, "delta": 1e-5}
+    plan, alone = make_spec(**changes, colluding=colluding).build(), make_spec(**changes).build()
+    assert plan.claim == alone.claim
+    for release, other in zip(plan.releases, alone.releases, strict=True):
+        assert release.fewest == honest + colluding <= population
+        assert (release.fewest - release.colluding) * release.share_variance == release.variance
+        assert dataclasses.replace(release, colluding=0) == other
+        assert ReleasePlan.from_dict(json.loads(json.dumps(release.to_dict()))) == release
+    with pytest.raises(ValueError, match="colluding="):
+        make_spec(**changes, colluding=population - honest + 1)
 
 
 @pytest.mark.parametrize(
@@ -197,6 +223,7 @@ def test_no_amplification_with_full_participation(make_spec: Make) -> None:
         {"epsilon": math.inf},
         {"trust": Trust.CENTRAL, "participation": Participation.poisson(1 / 3)},
         {"delta": 1e-7 / 3},
+        {"colluding": 200},
     ],
 )
 def test_plan_round_trip(make_spec: Make, changes: dict[str, Any]) -> None:
@@ -215,6 +242,7 @@ def test_digest_depends_on_every_field(make_spec: Make) -> None:
         make_spec(delta=1.1e-5),
         make_spec(epsilon=2.1),
         make_spec(min_survivors=801),
+        make_spec(colluding=1),
         make_spec(trust=Trust.CENTRAL),
     ]
     assert len({spec.build().digest for spec in plans}) == len(plans)
@@ -228,7 +256,7 @@ def test_damaged_plan_is_refused(make_spec: Make, damage: str) -> None:
     elif damage == "extra":
         content["releases"][0]["weight"] = 2
     else:
-        content["version"] = 2
+        content["version"] = 1
     with pytest.raises(ValueError, match="Expected the fields"):
         Plan.from_dict(content)
 

@@ -49,6 +49,7 @@ class Kind(StrEnum):
     AUDIT = "audit"
     DECLARE = "declare"
     ACKNOWLEDGE = "acknowledge"
+    OPEN = "open"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +202,12 @@ _BODIES: dict[Kind, dict[str, Callable[[object], bool]]] = {
     Kind.AUDIT: {"title": fields.short, "commitment": fields.digest, "evidence_sha256": fields.digest},
     Kind.DECLARE: {"name": fields.word, "text": fields.text},
     Kind.ACKNOWLEDGE: {"incident": fields.word, "spent_after": fields.costs},
+    Kind.OPEN: {
+        "reservation": fields.count,
+        "attempt": fields.count,
+        "survivors": fields.count,
+        "transcript_sha256": fields.digest,
+    },
 }
 """Fields of each kind and what they may hold."""
 

@@ -21,11 +21,12 @@ SUBJECTS = frozenset(
     {
         "project", "run", "round", "phase", "phase_round", "plan_sha256", "backbone_sha256", "policy_sha256",
         "request_sha256", "adapter_head", "block", "records", "trust", "population", "min_survivors", "software",
+        "attempt", "colluding", "fault",
     }
 )  # fmt: skip
 """What a reservation or a refusal may say it is about: public facts of the request, none of the data."""
 
-FACTS = frozenset({"asked", "answered", "dropped"})
+FACTS = frozenset({"asked", "answered", "attempts", "dropped"})
 """Public counts that a commit may hold."""
 
 

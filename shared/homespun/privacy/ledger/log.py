@@ -214,6 +214,25 @@ class Ledger:
         body = {"reservation": reservation.seq, "reason": reason}
         self._append(Kind.BURN, lambda _: body)
 
+    def opened(self, reservation: Reservation, *, attempt: int, survivors: int, transcript: bytes) -> None:
+        """Record that a masked sum is about to be opened; a sum that is lost afterwards is counted all the same.
+
+        Args:
+            reservation: An open one, of a server's ledger.
+            attempt: Number of the attempt, above those opened before for this reservation.
+            survivors: Number of devices whose vectors are in the sum.
+            transcript: SHA-256 of what the devices agreed on, 32 bytes.
+        Raises:
+            ReservationError: it is not open, the attempt was opened before, or the plan wants more devices.
+        """
+        body = {
+            "reservation": reservation.seq,
+            "attempt": attempt,
+            "survivors": survivors,
+            "transcript_sha256": transcript.hex(),
+        }
+        self._append(Kind.OPEN, lambda _: body)
+
     def refuse(self, reason: str, subject: Mapping[str, str | int]) -> None:
         """Record that a request was refused; nothing is spent. ``reason`` is a lower-case word."""
         body = {"reason": reason, "subject": dict(subject)}

@@ -7,15 +7,17 @@ Guarantees:
     * spent rises at a reservation, or where an owner acknowledges that more was spent; it never falls.
     * never above the cap: the comparison is in whole numbers of 10^-18.
     * ends once: each reservation ends in at most one commit or burn.
-    * paid once: one place (account, project, run, round, block) is not reserved again unless it was burned.
+    * paid once: one place (account, project, run, round, block, attempt) is not reserved again unless it was burned.
     * the cost is the event's: nobody can write another one beside it.
     * the plan's events only, where the genesis holds a plan.
+    * opened by its reservation: a masked sum is opened for an open reservation of a server, each attempt once and in
+      rising order, and from no fewer devices than the plan allows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -43,6 +45,8 @@ class Reservation:
     rho: Decimal | None
     """Its cost; None where there is no noise."""
     subject: Mapping[str, Any]
+    attempts: int = 0
+    """The lowest attempt of which no masked sum was opened, nor of any after it."""
 
 
 @dataclass
@@ -160,6 +164,8 @@ class State:
                 raise ReservationError("Expected a key that did not sign this ledger before.")
         elif entry.kind is Kind.ACKNOWLEDGE:
             self._require_raised(body["spent_after"])
+        elif entry.kind is Kind.OPEN:
+            self._require_openable(body)
 
     def take(self, entry: Entry) -> None:
         """Take in an entry that `admit` let pass."""
@@ -171,6 +177,9 @@ class State:
         elif entry.kind is Kind.BURN:
             burned = self.open.pop(body["reservation"])
             del self._places[_place(burned.account, burned.subject)]
+        elif entry.kind is Kind.OPEN:
+            opened = self.open[body["reservation"]]
+            self.open[opened.seq] = replace(opened, attempts=body["attempt"] + 1)
         elif entry.kind is Kind.POLICY:
             self.cap = None if body["cap"] is None else whole_from_text(body["cap"])
         elif entry.kind is Kind.KEY_ROTATE:
@@ -208,6 +217,23 @@ class State:
                 return
         raise ReservationError(f"Expected phase={phase!r} among {[release.name for release in plan.releases]}.")
 
+    def _require_openable(self, body: Mapping[str, Any]) -> None:
+        if self.genesis.holder != "server":
+            raise ReservationError("Expected no open in a device's ledger: a device opens no sum.")
+        reservation = self.open.get(body["reservation"])
+        if reservation is None:
+            raise ReservationError(f"Expected an open reservation {body['reservation']} before its open.")
+        if body["attempt"] < reservation.attempts:
+            raise ReservationError(
+                f"Expected attempt={body['attempt']} in [{reservation.attempts}, inf): no attempt is opened twice."
+            )
+        for release in () if self.genesis.plan is None else self.genesis.plan.releases:
+            within = release.fewest <= body["survivors"] <= release.population
+            if release.name == reservation.subject.get("phase") and not within:
+                raise ReservationError(
+                    f"Expected survivors={body['survivors']} in [{release.fewest}, {release.population}], as planned."
+                )
+
     def _require_raised(self, spent_after: Mapping[str, str]) -> None:
         for name, text in spent_after.items():
             spent, now = whole_from_text(text), self.spent(name)
@@ -217,10 +243,14 @@ class State:
                 raise ReservationError(f"Expected spent={text} in [0, {cost_text(self.cap)}] (rho), the cap.")
 
 
+_PLACE = ("project", "run", "round", "block", "attempt")
+
+
 def _place(account: str, subject: Mapping[str, Any]) -> tuple[object, ...]:
-    return account, *(subject.get(name) for name in ("project", "run", "round", "block"))
+    # a place that names no attempt is its first: else the same round could be paid for, and answered, twice
+    return account, *(subject.get(name) for name in ("project", "run", "round", "block")), subject.get("attempt", 0)
 
 
 def _where(account: str, subject: Mapping[str, Any]) -> str:
-    named = [f"{name}={subject[name]}" for name in ("project", "run", "round", "block") if name in subject]
+    named = [f"{name}={subject[name]}" for name in _PLACE if name in subject]
     return " ".join([f"account={account}", *named])

@@ -92,6 +92,33 @@ def test_what_is_refused_writes_nothing(ledger: Ledger, event: GaussianEvent) ->
     assert ledger.head.size == before.size + 1
 
 
+def test_a_masked_sum_is_counted_before_it_is_opened(
+    tmp_path: Path, event: GaussianEvent, key: SigningKey, make_genesis: Make
+) -> None:
+    """Whoever kills the server after the reveal cannot take back that there was one: a stranger's check counts it."""
+    path = tmp_path / "server.sqlite"
+    with Ledger.create(path, key, make_genesis(holder="server")) as ledger:
+        paid = ledger.reserve("run-0", event, {"run": 0, "round": 0})
+        ledger.opened(paid, attempt=1, survivors=9, transcript=bytes(range(32)))
+    with Ledger.open(path, key) as ledger:
+        (again,) = ledger.open_reservations()
+        assert (again.seq, again.attempts, ledger.spent("run-0")) == (paid.seq, 2, Decimal("0.5"))
+        before = ledger.head
+        with pytest.raises(ReservationError, match="attempt=1 in"):
+            ledger.opened(again, attempt=1, survivors=9, transcript=bytes(32))
+        with pytest.raises(ValueError, match="transcript_sha256"):
+            ledger.opened(again, attempt=2, survivors=9, transcript=bytes(31))
+        assert ledger.head == before
+        ledger.opened(again, attempt=2, survivors=8, transcript=bytes(32))
+        ledger.commit(again, DIGEST)
+        ledger.export(tmp_path)
+    seen = check((tmp_path / "ledger.jsonl").read_bytes(), (tmp_path / "checkpoint.txt").read_bytes())
+    assert seen.problems == ()
+    opened = [entry.body for entry in seen.entries if entry.kind is Kind.OPEN]
+    assert [(body["attempt"], body["survivors"]) for body in opened] == [(1, 9), (2, 8)]
+    assert opened[0]["transcript_sha256"] == bytes(range(32)).hex()
+
+
 def test_everything_is_known_again_after_reopening(
     ledger: Ledger, event: GaussianEvent, key: SigningKey, make_genesis: Make
 ) -> None:

@@ -359,3 +359,62 @@ class Histories(RuleBasedStateMachine):
 
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+
+
+def unmask(state: State, reservation: int, attempt: int, survivors: int = 900) -> None:
+    body = {"reservation": reservation, "attempt": attempt, "survivors": survivors, "transcript_sha256": "ab" * 32}
+    found = entry(Kind.OPEN, body)
+    state.admit(found)
+    state.take(found)
+
+
+def test_an_attempt_is_a_place_of_its_own_and_none_named_is_the_first(make_genesis: Make) -> None:
+    """A retry has new keys and new noise, so it is a new release, and paid for as one."""
+    state = state_of(make_genesis())
+    pay(state, 1, round=0)
+    for again in ({}, {"attempt": 0}):
+        with pytest.raises(ReservationError, match="to be reserved once"):
+            pay(state, 2, round=0, **again)
+    pay(state, 2, round=0, attempt=1)
+    assert state.spent("device") == 10**18
+    with pytest.raises(ReservationError, match="round=0 attempt=1 to be reserved once"):
+        pay(state, 3, round=0, attempt=1)
+    end(state, Kind.BURN, 1)
+    pay(state, 3, round=0, attempt=0)
+    assert state.spent("device") == 15 * 10**17
+
+
+def test_a_masked_sum_is_opened_once_an_attempt_while_its_reservation_is_open(make_genesis: Make) -> None:
+    state = state_of(make_genesis(holder="server"))
+    with pytest.raises(ReservationError, match="Expected an open reservation 1 before its open"):
+        unmask(state, 1, 0)
+    pay(state, 1)
+    unmask(state, 1, 0)
+    with pytest.raises(ReservationError, match=r"attempt=0 in \[1, inf\)"):
+        unmask(state, 1, 0)
+    unmask(state, 1, 2)
+    assert state.open[1].attempts == 3
+    with pytest.raises(ReservationError, match=r"attempt=1 in \[3, inf\)"):
+        unmask(state, 1, 1)
+    pay(state, 2)
+    unmask(state, 2, 0)  # every reservation counts its own
+    end(state, Kind.COMMIT, 1)
+    with pytest.raises(ReservationError, match="open reservation 1"):
+        unmask(state, 1, 3)
+    device = state_of(make_genesis())
+    pay(device, 1)
+    with pytest.raises(ReservationError, match="a device opens no sum"):
+        unmask(device, 1, 0)
+
+
+def test_a_plan_s_sum_is_opened_from_as_many_devices_as_it_says(
+    make_genesis: Make, make_spec: Callable[..., PrivacySpec]
+) -> None:
+    plan = make_spec(colluding=100).build()
+    state = state_of(make_genesis(holder="server", cap=None, plan=plan))
+    pay(state, 1, event=release_event(plan["mean"], count=1), phase="mean")
+    for survivors in (899, 1001):
+        with pytest.raises(ReservationError, match=rf"survivors={survivors} in \[900, 1000\], as planned"):
+            unmask(state, 1, 0, survivors)
+    unmask(state, 1, 0, 900)
+    unmask(state, 1, 1, 1000)
