@@ -224,6 +224,26 @@ def test_an_answer_that_does_not_fit_is_left_out(what: str, tmp_path: Path, capl
     assert silent.state.digest == spoilt.state.digest
 
 
+def _stays(devices: int, vector: Any) -> Callable[[Message], list[Message]]:
+    return lambda reply: [answered(reply, contribution(vector, devices))]
+
+
+@pytest.mark.parametrize(
+    ("devices", "loud", "counted"),
+    [(4, 1, 4), (3, 1, 3), (1, 1, 1), (0, 0, 0), (0, 1, None), (5, 1, None), (12, 0, None)],
+)
+def test_a_cell_says_how_many_of_those_asked_stayed(
+    devices: int, loud: int, counted: int | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Never more than were asked, and nobody's vector is zero. A device stands for one person, or for none at all."""
+    training = toy["toy_training"](toy["toy_plan"](PEOPLE, epsilon=INF, min_survivors=8), (4, 4, 4))
+    vector = np.full(DIM, loud, np.uint32)
+    with caplog.at_level(logging.WARNING, "homespun.server"):
+        result = run(training, tmp_path, tamper=only(3, _stays(devices, vector)))
+    assert [report.checkpoint.devices for report in result.reports] == [8 + (counted or 0)] * 3
+    assert caplog.text.count("another number of people") == (3 if counted is None else 0)
+
+
 def test_errors_are_left_out(tmp_path: Path) -> None:
     def refuse(reply: Message) -> list[Message]:
         return [answered(reply, Error(2, "the text of a stranger"))]
@@ -523,6 +543,45 @@ def test_members_must_be_the_plans(members: tuple[int, ...]) -> None:
         toy["toy_training"](toy["toy_plan"](PEOPLE), members)
 
 
+class Slow:
+    """A Grid of two nodes, whose answers come at the polls that are named."""
+
+    def __init__(self, comes: dict[int, int]) -> None:
+        self.comes, self.polls, self.pushed = comes, 0, []  # type: ignore[var-annotated]
+
+    def push_messages(self, messages: Any) -> list[str]:
+        self.pushed = list(messages)
+        return [str(message.metadata.dst_node_id) for message in self.pushed]
+
+    def pull_messages(self, message_ids: Any) -> list[Message]:
+        self.polls += 1
+        ready = [message for message in self.pushed if self.comes.get(message.metadata.dst_node_id) == self.polls]
+        for message in ready:
+            message.metadata.__dict__["_message_id"] = str(message.metadata.dst_node_id)
+        return [Message(RecordDict(), reply_to=message) for message in ready]
+
+
+@pytest.mark.parametrize(
+    ("comes", "came", "polls"),
+    [({2: 1, 3: 1}, [2, 3], 1), ({2: 3, 3: 2}, [3, 2], 3), ({3: 4}, [3], None), ({}, [], None)],
+    ids=["at once", "later", "one never", "nobody"],
+)
+def test_answers_are_waited_for_until_the_time_is_over(
+    comes: dict[int, int], came: list[int], polls: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a poll longer than until the last one answered; not for ever for one who does not."""
+    clock = itertools.count(0.0, 10.0)
+    monkeypatch.setattr(cohorts.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(cohorts.time, "sleep", lambda seconds: None)
+    with in_process_identity():
+        grid = Slow(comes)
+        answers = cohorts.exchange(grid, TRAIN, {2: RecordDict(), 3: RecordDict()}, group="7", timeout=95.0)  # type: ignore[arg-type]
+        assert [node for node, _ in answers] == came
+    assert grid.polls == (10 if polls is None else polls)  # after 10, 20, ... seconds; 100 is beyond 95
+    for message in grid.pushed:  # what nobody fetched in time is not delivered later
+        assert (message.metadata.ttl, message.metadata.group_id, message.metadata.message_type) == (95.0, "7", TRAIN)
+
+
 def test_nodes_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cohorts, "NODES_TIMEOUT_SECONDS", 60.0)
     coming = iter([[], [4, 2], [4, 2, 3, 9]])
@@ -645,6 +704,6 @@ def test_what_is_sent_is_what_the_schema_allows(tmp_path: Path) -> None:
     for message in result.grid.messages:
         assert set(message.content) == {"round", "backbone"}
         assert set(message.content["round"]) == {
-            "protocol", "run", "round", "phase_round", "release", "plan_digest", "projection", "version",
+            "protocol", "run", "round", "phase_round", "attempt", "release", "plan_digest", "projection", "version",
         }  # fmt: skip
     assert set(contribution_to_record(Contribution(vector=ZEROS, devices=1))) == {"contribution", "sender"}

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
@@ -56,6 +56,7 @@ class Checkpoint:
     messages: int
     """How many nodes were asked."""
     reply_bytes: int
+    """Bytes that came from them; of a masked round, over all steps of the attempt that was opened."""
     seconds: float
     """From the reservation to the new state."""
     state_digest: str
@@ -64,6 +65,10 @@ class Checkpoint:
     noise_std: float
     signal_to_noise: float | None
     """Norm of the noisy mean over the expected norm of its noise; ``None`` without noise."""
+    attempts: int = 1
+    """How many attempts the round has had."""
+    steps: Mapping[str, int] = field(default_factory=dict)
+    """How many answered each step of the attempt that was opened; empty where nothing was masked."""
 
 
 def save(folder: Path, state: SharedState, checkpoint: Checkpoint) -> Path:

@@ -7,12 +7,12 @@ logged without its content.
 import homespun.wire.quiet  # noqa: F401  isort: skip   telemetry off, before flwr is imported
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from homespun.privacy import CohortTooSmall, NoiseStream, ReleasePlan
@@ -39,19 +39,20 @@ class Answers:
     """What a cohort answered."""
 
     contributions: tuple[Contribution, ...] = field(repr=False)
-    """At most one a node, each of exactly the people who were asked there."""
+    """At most one a node, of people who were asked there; in a masked round one alone, the sum."""
     messages: int
     """How many nodes were asked."""
+    reply_bytes: int
+    """Bytes of the vectors, and in a masked round of every other reply to the attempt that was opened."""
+    attempts: int = 1
+    """How often the round was tried; more than once only where it is masked."""
+    steps: Mapping[str, int] = field(default_factory=dict)
+    """How many answered each step of a masked round."""
 
     @property
     def devices(self) -> int:
         """How many people's vectors there are."""
         return sum(contribution.devices for contribution in self.contributions)
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of the vectors."""
-        return sum(contribution.vector.nbytes for contribution in self.contributions)
 
 
 def wait_for_nodes(grid: Grid, expected: int) -> list[int]:
@@ -91,6 +92,48 @@ def draw_cohort(release: ReleasePlan, members: Sequence[int], stream: NoiseStrea
     return [np.flatnonzero(part).astype(np.int32) for part in np.split(coins, np.cumsum(members)[:-1])]
 
 
+def exchange(
+    grid: Grid, message_type: str, contents: Mapping[int, RecordDict], *, group: str, timeout: float
+) -> Iterator[tuple[int, RecordDict]]:
+    """Ask nodes, and yield what each answers as it comes, until all have answered or the time is over.
+
+    Args:
+        grid: Flower Grid of the nodes.
+        message_type: Flower message type.
+        contents: What is asked, by node id.
+        group: Flower group of the messages.
+        timeout: Seconds. A message that nobody fetched until then is not delivered later.
+
+    Guarantees:
+        * one answer a node: later ones, and answers to nothing that was asked, are ignored.
+        * from the node that was asked: another's answer is left out, and does not take its place.
+        * no crash: errors are left out, and logged without their text.
+    """
+    messages = [
+        Message(content=content, dst_node_id=node, message_type=message_type, ttl=timeout, group_id=group)
+        for node, content in contents.items()
+    ]
+    waiting = dict(zip(grid.push_messages(messages), contents, strict=True))
+    deadline = time.monotonic() + timeout
+    while waiting:
+        for reply in grid.pull_messages(list(waiting)):
+            node = waiting.get(reply.metadata.reply_to_message_id)
+            if node is None:
+                continue  # an answer to nothing that was asked, or a second answer
+            # Flower does not bind a reply to the node that was asked (flwr 1.41); an error may come from the server.
+            if not reply.has_error() and reply.metadata.src_node_id != node:
+                LOG.warning("a reply was refused: it is not from the node that was asked")
+                continue
+            del waiting[reply.metadata.reply_to_message_id]
+            if reply.has_error():
+                LOG.warning("a node refused: error %s", reply.error.code)
+            else:
+                yield node, reply.content
+        if not waiting or time.monotonic() > deadline:
+            break
+        time.sleep(NODES_POLL_SECONDS)
+
+
 def ask(
     grid: Grid, nodes: Sequence[int], members: Sequence[int], request: RoundRequest, cohort: Cohort | None
 ) -> Answers:
@@ -104,56 +147,39 @@ def ask(
         cohort: Who was drawn, ``None`` for everybody.
 
     Guarantees:
-        * one answer a node: later ones, and answers to nothing that was asked, are ignored.
-        * no forged weight: an answer counts as the people who were asked, or not at all.
+        * one answer a node, of the node that was asked: see `exchange`.
+        * no forged weight: a device's answer counts as one person. A cell of a simulation says how many of the people
+          who were asked stayed, never more; where nobody did, its vector is zero.
         * no crash: errors and malformed answers are left out.
     """
-    asked = {
-        node: count if cohort is None else len(cohort[place])
-        for place, (node, count) in enumerate(zip(nodes, members, strict=True))
-    }
     everybody = request_to_record(request)
-    messages = []
+    contents: dict[int, RecordDict] = {}
+    asked: dict[int, range] = {}
     for place, (node, count) in enumerate(zip(nodes, members, strict=True)):
-        if asked[node] == 0:
+        people = count if cohort is None else len(cohort[place])
+        if people == 0:
             continue
-        content = everybody
+        asked[node] = range(0 if count > 1 else 1, people + 1)
+        contents[node] = everybody
         if cohort is not None and count > 1:  # one person is their own cohort; a cell is told who of its people it is
-            content = request_to_record(replace(request, participants=cohort[place]))
-        messages.append(Message(content=content, dst_node_id=node, message_type=TRAIN, group_id=str(request.round)))
-    ids = list(grid.push_messages(messages))
-    waiting = dict(zip(ids, (message.metadata.dst_node_id for message in messages), strict=True))
+            contents[node] = request_to_record(replace(request, participants=cohort[place]))
     contributions: list[Contribution] = []
-    deadline = time.monotonic() + ROUND_TIMEOUT_SECONDS
-    while waiting:
-        for reply in grid.pull_messages(list(waiting)):
-            sender = waiting.get(reply.metadata.reply_to_message_id)
-            if sender is None:
-                continue  # an answer to nothing that was asked, or a second answer
-            # Flower does not bind a reply to the node that was asked (flwr 1.41); an error may come from the server.
-            if not reply.has_error() and reply.metadata.src_node_id != sender:
-                LOG.warning("a reply was refused: it is not from the node that was asked")
-                continue
-            del waiting[reply.metadata.reply_to_message_id]
-            contribution = _read(reply, request.release, asked[sender])
-            if contribution is not None:
-                contributions.append(contribution)
-        if not waiting or time.monotonic() > deadline:
-            break
-        time.sleep(NODES_POLL_SECONDS)
-    return Answers(contributions=tuple(contributions), messages=len(messages))
+    answers = exchange(grid, TRAIN, contents, group=str(request.round), timeout=ROUND_TIMEOUT_SECONDS)
+    for node, content in answers:
+        contribution = _read(content, request.release, asked[node])
+        if contribution is not None:
+            contributions.append(contribution)
+    size = sum(contribution.vector.nbytes for contribution in contributions)
+    return Answers(contributions=tuple(contributions), messages=len(contents), reply_bytes=size)
 
 
-def _read(reply: Message, release: ReleasePlan, asked: int) -> Contribution | None:
-    if reply.has_error():
-        LOG.warning("a node refused: error %s", reply.error.code)
-        return None
+def _read(content: RecordDict, release: ReleasePlan, devices: range) -> Contribution | None:
     try:
-        contribution = contribution_from_record(reply.content, dimension=release.dimension)
+        contribution = contribution_from_record(content, dimension=release.dimension)
     except MalformedMessage as error:
         LOG.warning("a reply was refused: %s", error)
         return None
-    if contribution.devices != asked:
+    if contribution.devices not in devices or (contribution.devices == 0 and contribution.vector.any()):
         LOG.warning("a reply was refused: it stands for another number of people than was asked")
         return None
     return contribution

@@ -2,94 +2,31 @@
 
 One round is: reserve in the ledger, ask the cohort, open the sum, update the state, write the checkpoint, tell whoever
 observes, commit. Each step is on disk before the next begins, so a run that is killed anywhere goes on where it stopped. A
-reservation without a checkpoint is taken up again, not paid twice: nothing came out of it. One with a checkpoint is
-finished with what the checkpoint holds, and its data is not asked for again.
+reservation without a checkpoint is taken up again, not paid twice: nothing came out of it but, at most, masked sums that
+the ledger names as opened. One with a checkpoint is finished with what the checkpoint holds, and its data is not asked
+for again.
 """
 
 import homespun.wire.quiet  # noqa: F401  isort: skip   telemetry off, before flwr is imported
 import hashlib
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Generic
 
 from flwr.serverapp import Grid
 from torch import Tensor
 
-from homespun.privacy import (
-    LedgerDamaged,
-    Noise,
-    NoiseStream,
-    Phase,
-    Plan,
-    ReleasePlan,
-    Trust,
-    open_sum,
-    release_event,
-)
+from homespun.privacy import LedgerDamaged, Noise, ReleasePlan, Trust, open_sum, release_event
 from homespun.privacy.ledger import Ledger, Reservation
+from homespun.server.attempts import open_masked
 from homespun.server.checkpoint import Checkpoint, State, latest, save
 from homespun.server.cohort import ask, draw_cohort, wait_for_nodes
 from homespun.server.run_ledger import account_of
+from homespun.server.training import RoundReport, Training
 from homespun.wire import RoundRequest
 
-
-@dataclass(frozen=True, kw_only=True)
-class Training(Generic[State]):
-    """What the coordinator is asked to do. Frozen: everything that decides a run's privacy is in ``plan``."""
-
-    plan: Plan
-    phases: tuple[Phase[State, Any], ...]
-    """In order; names, clip norms, dimensions and rounds as in the plan."""
-    initial: State
-    members: tuple[int, ...]
-    """How many people stand behind each node, in the order of node ids: all 1 but for simulated cells."""
-    run: int = 0
-    """Number of the run; folds of a simulation are runs."""
-    noise: Callable[[int, int], NoiseStream] = field(repr=False)
-    """Randomness of the server for a run and a round: its own noise where trust is central, and cohort coins."""
-
-    def __post_init__(self) -> None:
-        """Refuse phases that are not the plan's, and more or fewer people than it was made for."""
-        asked = [(phase.name, phase.rounds, phase.clip_norm, phase.dimension) for phase in self.phases]
-        planned = [(r.name, r.rounds, r.clip_norm, r.dimension) for r in self.plan.releases]
-        if asked != planned:
-            raise ValueError(
-                f"Expected phases={asked} as the plan has them (name, rounds, clip norm, dimension): {planned}."
-            )
-        if min(self.members, default=0) < 1:
-            raise ValueError(f"Expected members={min(self.members, default=0)} >= 1 behind each node.")
-        people = sum(self.members)
-        if not self.plan.spec.min_survivors <= people <= self.plan.spec.population:
-            raise ValueError(
-                f"Expected people={people} behind the nodes in [min_survivors={self.plan.spec.min_survivors}, "
-                f"population={self.plan.spec.population}]."
-            )
-
-    def schedule(self) -> Iterator[tuple[int, Phase[State, Any], ReleasePlan, int]]:
-        """Every round of the run: (round, phase, release, round within the phase)."""
-        number = 0
-        for phase, release in zip(self.phases, self.plan.releases, strict=True):
-            for phase_round in range(phase.rounds):
-                yield number, phase, release, phase_round
-                number += 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class RoundReport(Generic[State]):
-    """What the server knows after a round.
-
-    With Poisson participation the size of the cohort is a secret that amplification by sampling rests on: the claim then
-    holds only against those who do not see ``devices``, ``messages`` and ``reply_bytes`` of the checkpoint.
-    """
-
-    run: int
-    rounds: int
-    """Rounds of the whole run."""
-    checkpoint: Checkpoint
-    state: State = field(repr=False)
+__all__ = ["RoundReport", "Training", "coordinate", "pending_round"]
 
 
 def coordinate(
@@ -112,7 +49,8 @@ def coordinate(
         The last state.
 
     Raises:
-        CohortTooSmall: Fewer people answered than the noise was sized for; the round was not opened.
+        CohortTooSmall: Fewer people answered than the noise was sized for, or no attempt at a masked round came to a
+            sum; the round was not opened.
         PrivacyBudgetExhausted: The plan does not pay for the round.
         LedgerError: The ledger and the checkpoints tell of different rounds.
     """
@@ -124,8 +62,13 @@ def coordinate(
         started = time.monotonic()
         reservation = _reserve(training, ledger, state, number, release)
         stream = training.noise(training.run, number)
-        cohort = draw_cohort(release, training.members, stream)
-        answers = ask(grid, nodes, training.members, _request(training, state, number, release, phase_round), cohort)
+        request = _request(training, state, number, release, phase_round)
+        if training.roster is None:
+            answers = ask(grid, nodes, training.members, request, draw_cohort(release, training.members, stream))
+        else:
+            answers = open_masked(
+                grid, nodes, training.roster, request, ledger=ledger, reservation=reservation, folder=checkpoints
+            )
         vectors = (contribution.vector for contribution in answers.contributions)
         central: Noise | None = stream if release.trust is Trust.CENTRAL and release.variance > 0 else None
         mean, noise_std = open_sum(vectors, release, devices=answers.devices, noise=central)
@@ -135,7 +78,9 @@ def coordinate(
             phase=phase.name,
             devices=answers.devices,
             messages=answers.messages,
-            reply_bytes=answers.size_bytes,
+            reply_bytes=answers.reply_bytes,
+            attempts=answers.attempts,
+            steps=answers.steps,
             seconds=time.monotonic() - started,
             state_digest=state.digest,
             release_digest=hashlib.sha256(mean.numpy().tobytes()).hexdigest(),
@@ -209,6 +154,8 @@ def _finish(
     sampled = training.plan.spec.participation.sampling_probability is not None
     # The size of a Poisson sample is what amplification by sampling keeps secret: it has no place in a ledger.
     facts = {} if sampled else {"asked": sum(training.members), "answered": checkpoint.devices}
+    if training.roster is not None:
+        facts["attempts"] = checkpoint.attempts
     ledger.commit(reservation, checkpoint.release_digest, facts)
 
 

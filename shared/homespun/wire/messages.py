@@ -1,40 +1,33 @@
 """What may cross a device's edge, field by field: an allow-list with size caps, checked on the way in and out.
 
-A round request goes down: which release, which backbone. One vector of integers modulo 2^32 comes back. There is no
-field for a count of examples, a loss, a metric or a reason in free text, so none can leak. What arrives is checked
-before any of it is used, whoever sent it.
+A round request goes down: which release, which backbone, and which attempt at the round. One vector of integers modulo
+2^32 comes back. There is no field for a count of examples, a loss, a metric or a reason in free text, so none can leak.
+What arrives is checked before any of it is used, whoever sent it. Rounds under secure aggregation take five messages
+each way: see `homespun.wire.aggregation`.
 """
 
 import homespun.wire.quiet  # noqa: F401  isort: skip   telemetry off, before flwr is imported
-import io
+import hashlib
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import lru_cache
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, RecordDict
 
-from homespun.privacy import ReleasePlan
+from homespun.privacy import ReleasePlan, canonical_json
+from homespun.wire.records import MalformedMessage, arrays, config, plain, require, text, whole
 
-PROTOCOL = 1
-MAX_TENSORS = 16
-MAX_AXES = 4
-MAX_TENSOR_VALUES = 2**24  # 64 MiB of float32 a tensor; a backbone of 627 features in 8 directions has 5,651 values
-MAX_TEXT = 4096  # characters of a release plan or a digest
+PROTOCOL = 2
 MAX_COHORT = 2**20  # participants named to one cell
 
-TRAIN = "train.contribute"  # Flower message type of a round
+TRAIN = "train.contribute"  # Flower message type of a round without masks
 
 _REQUEST = {"round", "backbone"}
 _REPLY = {"contribution", "sender"}
-ScalarT = TypeVar("ScalarT", bound=np.generic)
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
 
 
 class Refusal(Enum):
@@ -55,10 +48,6 @@ class UnknownPhase(ValueError):
     """A device declines: it does not know the phase, or knows it with another release."""
 
 
-class MalformedMessage(ValueError):
-    """A message does not fit the schema. The text names the rule, never the content."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class RoundRequest:
     """What the server asks of a node in a round."""
@@ -68,6 +57,8 @@ class RoundRequest:
     """Number of the release within the run, from 0."""
     phase_round: int
     """Number of the release within its phase, from 0."""
+    attempt: int = 0
+    """Which try at the round this is, from 0. A new one has new keys, new noise, and is paid for anew by devices."""
     release: ReleasePlan
     plan_digest: str
     projection: str
@@ -83,7 +74,7 @@ class Contribution:
 
     vector: npt.NDArray[np.uint32] = field(repr=False)
     devices: int
-    """How many people's vectors are summed: 1 for a device, the sampled people of a simulated cell."""
+    """How many people's vectors are summed: 1 for a device, those of a simulated cell's people who stayed."""
 
 
 def request_to_record(request: RoundRequest) -> RecordDict:
@@ -96,17 +87,18 @@ def request_to_record(request: RoundRequest) -> RecordDict:
                     "run": request.run,
                     "round": request.round,
                     "phase_round": request.phase_round,
+                    "attempt": request.attempt,
                     "release": json.dumps(request.release.to_dict(), sort_keys=True),
                     "plan_digest": request.plan_digest,
                     "projection": request.projection,
                     "version": request.version,
                 }
             ),
-            "backbone": ArrayRecord({name: Array(_plain(value)) for name, value in request.backbone.items()}),
+            "backbone": ArrayRecord({name: Array(plain(value)) for name, value in request.backbone.items()}),
         }
     )
     if request.participants is not None:
-        record["cohort"] = ArrayRecord({"participants": Array(_plain(request.participants))})
+        record["cohort"] = ArrayRecord({"participants": Array(plain(request.participants))})
     return record
 
 
@@ -116,34 +108,53 @@ def request_from_record(record: RecordDict) -> RoundRequest:
     Raises:
         MalformedMessage: Any field is missing, unknown, of another type, too large or not finite.
     """
-    _require(set(record) in (_REQUEST, _REQUEST | {"cohort"}), "the records of a round request")
-    fields = _config(record, "round")
-    names = {"protocol", "run", "round", "phase_round", "release", "plan_digest", "projection", "version"}
-    _require(set(fields) == names, "the fields of a round request")
-    numbers = {name: _whole(fields[name]) for name in ("protocol", "run", "round", "phase_round", "version")}
-    _require(numbers.pop("protocol") == PROTOCOL, f"protocol {PROTOCOL}")
-    release = _release(_text(fields["release"]))
-    backbone = _arrays(record, "backbone", np.float32)
+    require(set(record) in (_REQUEST, _REQUEST | {"cohort"}), "the records of a round request")
+    fields = config(record, "round")
+    numbers = ("protocol", "run", "round", "phase_round", "attempt", "version")
+    require(set(fields) == {*numbers, "release", "plan_digest", "projection"}, "the fields of a round request")
+    counts = {name: whole(fields[name]) for name in numbers}
+    require(counts.pop("protocol") == PROTOCOL, f"protocol {PROTOCOL}")
+    release = _release(text(fields["release"]))
+    backbone = arrays(record, "backbone", np.float32)
     participants = None
     if "cohort" in record:
-        cohort = _arrays(record, "cohort", np.int32)
-        _require(set(cohort) == {"participants"} and cohort["participants"].ndim == 1, "one list of participants")
+        cohort = arrays(record, "cohort", np.int32)
+        require(set(cohort) == {"participants"} and cohort["participants"].ndim == 1, "one list of participants")
         participants = cohort["participants"]
         # Compared, not subtracted: a difference of two int32 wraps around.
         rising = bool((participants[1:] > participants[:-1]).all())
-        _require(len(participants) <= MAX_COHORT and rising, "rising participants")
-        _require(len(participants) == 0 or participants[0] >= 0, "participants >= 0")
+        require(len(participants) <= MAX_COHORT and rising, "rising participants")
+        require(len(participants) == 0 or participants[0] >= 0, "participants >= 0")
     return RoundRequest(
-        release=release, plan_digest=_text(fields["plan_digest"]), projection=_text(fields["projection"]),
-        backbone=backbone, participants=participants, **numbers,
+        release=release, plan_digest=text(fields["plan_digest"]), projection=text(fields["projection"]),
+        backbone=backbone, participants=participants, **counts,
     )  # fmt: skip
+
+
+def request_digest(request: RoundRequest) -> str:
+    """SHA-256 over every field of a request to a device, tensors included: two are the same if and only if this is."""
+    fields = {
+        "run": request.run,
+        "round": request.round,
+        "phase_round": request.phase_round,
+        "attempt": request.attempt,
+        "release": request.release.to_dict(),
+        "plan_digest": request.plan_digest,
+        "projection": request.projection,
+        "version": request.version,
+    }
+    total = hashlib.sha256(b"homespun request 2\n" + canonical_json(fields).encode("ascii") + b"\n")
+    for name in sorted(request.backbone):
+        tensor = request.backbone[name]
+        total.update(f"{name} {tensor.shape}\n".encode("ascii") + tensor.astype("<f4").tobytes())
+    return total.hexdigest()
 
 
 def contribution_to_record(contribution: Contribution) -> RecordDict:
     """The Flower content of a contribution."""
     return RecordDict(
         {
-            "contribution": ArrayRecord({"vector": Array(_plain(contribution.vector))}),
+            "contribution": ArrayRecord({"vector": Array(plain(contribution.vector))}),
             "sender": ConfigRecord({"devices": contribution.devices}),
         }
     )
@@ -155,100 +166,23 @@ def contribution_from_record(record: RecordDict, *, dimension: int) -> Contribut
     Raises:
         MalformedMessage: It is not exactly one uint32 vector of ``dimension`` and a count.
     """
-    _require(set(record) == _REPLY, "the records of a contribution")
-    arrays = _arrays(record, "contribution", np.uint32)
-    _require(set(arrays) == {"vector"} and arrays["vector"].shape == (dimension,), "one vector of the release's length")
-    fields = _config(record, "sender")
-    _require(set(fields) == {"devices"}, "one count of devices")
-    return Contribution(vector=arrays["vector"], devices=_whole(fields["devices"]))
+    require(set(record) == _REPLY, "the records of a contribution")
+    found = arrays(record, "contribution", np.uint32)
+    require(set(found) == {"vector"} and found["vector"].shape == (dimension,), "one vector of the release's length")
+    fields = config(record, "sender")
+    require(set(fields) == {"devices"}, "one count of devices")
+    return Contribution(vector=found["vector"], devices=whole(fields["devices"]))
 
 
-def _release(text: str) -> ReleasePlan:
+def _release(written: str) -> ReleasePlan:
     try:
-        release = ReleasePlan.from_dict(json.loads(text))
+        release = ReleasePlan.from_dict(json.loads(written))
     except Exception as error:  # of unrelated classes: the text may hold any JSON, nested at any depth
         raise MalformedMessage("Expected a release plan.") from error
     counts = (release.rounds, release.dimension, release.clip_units, release.population, release.min_survivors)
-    whole = all(type(n) is int and n >= 1 for n in counts)
-    squares = all(type(n) is int and n >= 0 for n in (release.variance, release.share_variance))
+    positive = all(type(n) is int and n >= 1 for n in counts)
+    natural = all(type(n) is int and n >= 0 for n in (release.variance, release.share_variance, release.colluding))
     bounded = math.isfinite(release.clip_norm) and release.clip_norm > 0
     words = isinstance(release.name, str) and isinstance(release.rho, str)
-    _require(whole and squares and bounded and words, "a release plan's numbers in their ranges")
+    require(positive and natural and bounded and words, "a release plan's numbers in their ranges")
     return release
-
-
-def _config(record: RecordDict, name: str) -> ConfigRecord:
-    part = record[name]
-    if not isinstance(part, ConfigRecord):
-        raise MalformedMessage(f"Expected {name} as a ConfigRecord.")
-    return part
-
-
-def _arrays(record: RecordDict, name: str, kind: type[ScalarT]) -> dict[str, npt.NDArray[ScalarT]]:
-    part = record[name]
-    if not isinstance(part, ArrayRecord):
-        raise MalformedMessage(f"Expected {name} as an ArrayRecord.")
-    _require(1 <= len(part) <= MAX_TENSORS, f"1 to {MAX_TENSORS} tensors in {name}")
-    values: dict[str, npt.NDArray[ScalarT]] = {}
-    for key, array in part.items():
-        _require(_NAME.match(key) is not None, f"lower-case tensor names in {name}")
-        values[key] = _values(array, name, kind)
-    return values
-
-
-def _values(array: Array, name: str, kind: type[ScalarT]) -> npt.NDArray[ScalarT]:
-    """The tensor that an Array declares: its header must say the same, and exactly its bytes must follow.
-
-    `Array.numpy()` will not do: it believes the header (which may ask for a terabyte), opens zip archives, and fails in
-    half a dozen ways.
-    """
-    dtype, shape = np.dtype(kind).newbyteorder("<"), tuple(array.shape)
-    whole = len(shape) <= MAX_AXES and all(type(n) is int and 0 <= n <= MAX_TENSOR_VALUES for n in shape)
-    size = math.prod(shape) if whole else -1
-    declared = array.stype == "numpy.ndarray" and array.dtype == dtype.name and 0 <= size <= MAX_TENSOR_VALUES
-    _require(declared, f"{dtype.name} tensors of at most {MAX_TENSOR_VALUES} values in {name}")
-    usual = _header(dtype.str, shape)
-    if array.data.startswith(usual):  # what NumPy writes; parsing the same bytes took a tenth of a device's round
-        start, same = len(usual), True
-    else:
-        stream = io.BytesIO(array.data)
-        try:
-            version = np.lib.format.read_magic(stream)
-            header = np.lib.format.read_array_header_1_0(stream)
-        except Exception as error:  # of unrelated classes: the header is parsed as a Python literal
-            raise MalformedMessage(f"Expected a readable tensor in {name}.") from error
-        start, same = stream.tell(), version == (1, 0) and header == (shape, False, dtype)
-    _require(same and len(array.data) == start + size * dtype.itemsize, f"tensors as declared in {name}")
-    value = np.frombuffer(array.data, dtype=dtype, offset=start).reshape(shape).astype(kind)
-    _require(dtype.kind != "f" or bool(np.isfinite(value).all()), f"finite tensors in {name}")
-    return value
-
-
-@lru_cache(maxsize=64)
-def _header(kind: str, shape: tuple[int, ...]) -> bytes:
-    """The bytes with which NumPy begins a file of such an array, rows in order."""
-    stream = io.BytesIO()
-    np.lib.format.write_array_header_1_0(stream, {"descr": kind, "fortran_order": False, "shape": shape})
-    return stream.getvalue()
-
-
-def _plain(value: npt.NDArray[ScalarT]) -> npt.NDArray[ScalarT]:
-    """Rows in order, little-endian: the one layout that is read."""
-    return np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<"))
-
-
-def _whole(value: object) -> int:
-    if type(value) is not int or not 0 <= value < 2**63:
-        raise MalformedMessage("Expected a whole number in [0, 2^63).")
-    return value
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or len(value) > MAX_TEXT:
-        raise MalformedMessage(f"Expected a text of at most {MAX_TEXT} characters.")
-    return value
-
-
-def _require(condition: bool, rule: str) -> None:
-    if not condition:
-        raise MalformedMessage(f"Expected {rule}.")

@@ -33,6 +33,7 @@ def make_request(release: ReleasePlan) -> Callable[..., RoundRequest]:
             "run": 3,
             "round": 1,
             "phase_round": 0,
+            "attempt": 2,
             "release": release,
             "plan_digest": "0f" * 32,
             "projection": "a1" * 32,

@@ -118,7 +118,7 @@ def _cohort(*participants: int, dtype: str = "int32", name: str = "participants"
     return lambda made: made.__setitem__("cohort", ArrayRecord({name: Array(np.array(participants, dtype))}))
 
 
-NUMBERS = ("protocol", "run", "round", "phase_round", "version")
+NUMBERS = ("protocol", "run", "round", "phase_round", "attempt", "version")
 TEXTS = ("plan_digest", "projection")
 NO_NUMBERS = {"true": True, "a fraction": 1.0, "text": "1", "bytes": b"1", "a list": [1], "below 0": -1, "2^63": 2**63}
 NO_TEXTS = {"a number": 7, "true": True, "bytes": b"abc", "a list": ["abc"], "4097 characters": "x" * 4097}
@@ -135,7 +135,8 @@ BAD_REQUESTS: dict[str, Change] = {
     **{f"without the field {name}": _remove("round", name) for name in (*NUMBERS, *TEXTS, "release")},
     **{f"{name}: {what}": _set("round", name, bad) for name in NUMBERS for what, bad in NO_NUMBERS.items()},
     **{f"{name}: {what}": _set("round", name, bad) for name in (*TEXTS, "release") for what, bad in NO_TEXTS.items()},
-    "another protocol": _set("round", "protocol", 2),
+    "the protocol before attempts": _set("round", "protocol", 1),
+    "another protocol": _set("round", "protocol", 3),
     "a release that is no JSON": _set("round", "release", "{"),
     "a release that is a list": _set("round", "release", "[]"),
     "a release that is nothing": _set("round", "release", "null"),
@@ -144,7 +145,9 @@ BAD_REQUESTS: dict[str, Change] = {
     "a release without a field": _set("round", "release", '{"name": "basis"}'),
     **{
         f"release {field}={bad!r}": _plan(**{field: bad})
-        for field in ("rounds", "dimension", "clip_units", "population", "min_survivors", "variance", "share_variance")
+        for field in (
+            "rounds", "dimension", "clip_units", "population", "min_survivors", "variance", "share_variance", "colluding",
+        )
         for bad in (-1, True, 1.5, "3", None, [1])
     },
     **{f"release rounds={bad!r}": _plan(rounds=bad) for bad in (0,)},
@@ -219,7 +222,7 @@ def test_a_request_arrives_as_it_was_sent(make_request, participants) -> None:
     cohort = None if participants is None else np.array(participants, np.int32)
     sent = make_request(participants=cohort)
     got = request_from_record(request_to_record(sent))
-    plain = ("run", "round", "phase_round", "release", "plan_digest", "projection", "version")
+    plain = ("run", "round", "phase_round", "attempt", "release", "plan_digest", "projection", "version")
     assert [getattr(got, name) for name in plain] == [getattr(sent, name) for name in plain]
     assert list(got.backbone) == list(sent.backbone)
     for name, value in sent.backbone.items():
