@@ -83,6 +83,7 @@ def toy_plan(
     participation: str = "full",
     min_survivors: int | None = None,
     trust: Trust | None = None,
+    colluding: int = 0,
     dim: int = DIM,
 ) -> Plan:
     """The calibrated plan of the toy learner."""
@@ -96,6 +97,7 @@ def toy_plan(
         participation=how,
         population=population,
         min_survivors=population if min_survivors is None else min_survivors,
+        colluding=colluding,
         releases=tuple(
             Release(name=p.name, rounds=p.rounds, share=share, clip_norm=p.clip_norm, dimension=dim)
             for p, share in zip(toy_phases(dim).values(), (0.6, 0.4), strict=True)

@@ -1,6 +1,7 @@
 """Two copies of one device both go on, to spend one budget twice: the witness lets one of them."""
 
 import runpy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def test_a_copy_that_acknowledges_has_no_budget_left(twins: Path) -> None:
 
 def test_a_copy_on_the_same_machine_is_found_by_the_anchor(twins: Path) -> None:
     with lab["reopen"](twins, witness=None) as device:
-        device.set_policy(lab["Policy"](witness_required=False, delta=1e-6))
+        device.set_policy(replace(lab["POLICY"], witness_required=False))
         device.contribute(lab["request"](1))
     with lab["reopen"](twins, "twin", witness=None) as twin:
         assert lab["reason"](twin, lab["request"](1)) == "ledger-forked"

@@ -1,4 +1,4 @@
-"""What leaves a device: one vector, or one coded word. Nothing else, whatever goes wrong inside."""
+"""What leaves a device: one vector, masked or trusted to the server, or one coded word; nothing else, whatever goes wrong."""
 
 import dataclasses
 import io
@@ -21,10 +21,11 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
 from homespun.client import app as apps
 from homespun.client.app import app, client_app
-from homespun.client.device import Device, Installation, statistic_or_nothing
+from homespun.client.device import Device, Installation
+from homespun.client.statistic import statistic_or_nothing
 from homespun.client.vault import GivenKey
 from homespun.personal import Backbone, Pairs
-from homespun.privacy import NoiseStream, from_ring, to_ring
+from homespun.privacy import NoiseStream, Trust, from_ring, to_ring
 from homespun.privacy.policy import Policy
 from homespun.simulations import commands, engine, training, world
 from homespun.simulations.cell import Cell
@@ -32,13 +33,17 @@ from homespun.simulations.grid import InProcessGrid
 from homespun.wire import TRAIN, Contribution, RoundRequest, request_to_record
 from homespun.wire.flower import in_process_identity
 
-toy = runpy.run_path(str(Path(__file__).parents[1] / "toy.py"))
+lab = runpy.run_path(str(Path(__file__).parents[1] / "a_device.py"))
+toy = lab["toy"]
 data = runpy.run_path(str(Path(__file__).parents[1] / "made_up_data.py"))
 DIM = toy["DIM"]
 CANARY = "qzx-canary-7f31"
 
 
-LENIENT = Policy(min_noise_multiplier=0.0, max_epsilon=math.inf, min_cohort=1, witness_required=False)
+LENIENT = Policy(
+    trust=(Trust.DISTRIBUTED, Trust.CENTRAL), min_noise_multiplier=0.0, max_epsilon=math.inf, min_cohort=1,
+    witness_required=False,
+)  # fmt: skip
 NUMBER = itertools.count()
 HOME: list[Any] = []
 
@@ -77,6 +82,13 @@ def ask(contributor: Any, request: RoundRequest | RecordDict) -> Message:
     return client_app(at_node)(message, context)
 
 
+def unmasked(asked: Device, request: RoundRequest) -> Any:
+    """What a device adds to a masked sum: the others of its cohort send zeros."""
+    cohort = lab["Cohort"](asked, request)
+    cohort.walk(asked)
+    return cohort.total
+
+
 def one_person() -> Pairs:
     return toy["toy_pairs"](3).select(slice(0, 1))
 
@@ -86,7 +98,7 @@ def device(pairs: Pairs | None = None, phases: Any = None, policy: Policy = LENI
     around = Installation(
         project="toy",
         phases=toy["toy_phases"]() if phases is None else phases,
-        noise=lambda run, round_: NoiseStream.seeded(1, run, round_),
+        noise=lambda run, round_, attempt: NoiseStream.seeded(1, run, round_, attempt),
     )
     folder, closing = HOME
     made = Device.create(folder / f"device-{next(NUMBER)}", GivenKey(bytes(32)), policy, around)
@@ -112,17 +124,12 @@ FAILURES: dict[str, Callable[[Pairs], Any]] = {
 
 @pytest.mark.parametrize("failure", FAILURES)
 def test_a_failing_statistic_is_answered_with_noise_alone(failure: str) -> None:
-    plan = toy["toy_plan"](20, dim=4000)
-    request = toy["toy_request"](plan)
-    phases = {"nudge": Wide(answer=FAILURES[failure])}
-    reply = ask(device(phases=phases), request)
-    vector = from_ring(reply.content["contribution"]["vector"].numpy())
-    share = plan["nudge"].share_variance
+    plan = toy["toy_plan"](5, min_survivors=4, dim=4000)
+    ring = unmasked(device(phases={"nudge": Wide(answer=FAILURES[failure])}), toy["toy_request"](plan))
+    vector, share = from_ring(ring), plan["nudge"].share_variance
     assert vector.var() == pytest.approx(share, rel=0.1)  # 4,000 draws: 4.5 sigma
     assert abs(vector.mean()) < 4.5 * (share / 4000) ** 0.5
-    alone = NoiseStream.seeded(1, 0, 0).discrete_gaussian(share, 4000)
-    assert np.array_equal(to_ring(alone), reply.content["contribution"]["vector"].numpy())
-    assert reply.content["sender"]["devices"] == 1
+    assert np.array_equal(to_ring(NoiseStream.seeded(1, 0, 0, 0).discrete_gaussian(share, 4000)), ring)
 
 
 def test_a_failing_person_does_not_silence_a_cell() -> None:
@@ -152,6 +159,7 @@ def test_statistics_that_do_not_fail_are_untouched() -> None:
 
 
 PLAN = toy["toy_plan"](20)
+CENTRAL = toy["toy_plan"](20, trust=Trust.CENTRAL)
 CHANGED: dict[str, Callable[[], RoundRequest]] = {
     "a phase that is not installed": lambda: toy["toy_request"](
         PLAN, release=dataclasses.replace(PLAN["nudge"], name="peek")
@@ -304,16 +312,17 @@ def test_nobody_at_the_node(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_statistic_s_exception_stays_inside(caplog: pytest.LogCaptureFixture) -> None:
-    plan = toy["toy_plan"](20, dim=4000)
+    plan = toy["toy_plan"](20, dim=4000, trust=Trust.CENTRAL)
     with caplog.at_level(logging.DEBUG):
         reply = ask(device(phases={"nudge": Wide(answer=raising)}), toy["toy_request"](plan))
+    assert reply.has_content()
     assert CANARY not in everything(reply)
     assert CANARY not in logged(caplog)
     assert "RuntimeError" in caplog.text
 
 
 def test_a_reply_is_the_contribution_schema_and_nothing_else() -> None:
-    reply = ask(device(), toy["toy_request"](PLAN))
+    reply = ask(device(), toy["toy_request"](CENTRAL))
     assert set(reply.content) == {"contribution", "sender"}
     assert set(reply.content["contribution"]) == {"vector"}
     assert dict(reply.content["sender"]) == {"devices": 1}
@@ -329,10 +338,10 @@ def test_replies_have_one_size() -> None:
     sizes = {
         sum(len(part.deflate()) for part in get_all_nested_objects(reply).values() if not isinstance(part, Message))
         for reply in (
-            ask(device(), toy["toy_request"](PLAN)),
-            ask(device(pairs=empty), toy["toy_request"](PLAN)),
-            ask(device(pairs=many), toy["toy_request"](PLAN)),
-            ask(device(phases=broken), toy["toy_request"](PLAN)),
+            ask(device(), toy["toy_request"](CENTRAL)),
+            ask(device(pairs=empty), toy["toy_request"](CENTRAL)),
+            ask(device(pairs=many), toy["toy_request"](CENTRAL)),
+            ask(device(phases=broken), toy["toy_request"](CENTRAL)),
         )
     }
     assert len(sizes) == 1
@@ -340,9 +349,9 @@ def test_replies_have_one_size() -> None:
 
 def test_a_person_without_labels_sends_noise_alone() -> None:
     empty = dataclasses.replace(one_person(), weight=torch.zeros_like(one_person().weight))
-    vector = device(pairs=empty).contribute(toy["toy_request"](PLAN)).vector
-    share = PLAN["nudge"].share_variance
-    assert np.array_equal(vector, to_ring(NoiseStream.seeded(1, 0, 0).discrete_gaussian(share, DIM)))
+    plan = lab["MASKED_PLAN"]
+    noise = NoiseStream.seeded(1, 0, 0, 0).discrete_gaussian(plan["nudge"].share_variance, DIM)
+    assert np.array_equal(unmasked(device(pairs=empty), toy["toy_request"](plan)), to_ring(noise))
 
 
 def test_a_device_is_one_person() -> None:

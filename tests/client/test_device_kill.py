@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,14 @@ import pytest
 DRIVER = Path(__file__).parent / "device_kill_driver.py"
 
 
-def killed(folder: Path, kills: int, seed: int) -> list[dict[str, Any]]:
-    command = [sys.executable, str(DRIVER), str(folder), str(kills), str(seed)]
+def killed(folder: Path, kills: int, seed: int, trust: str) -> list[dict[str, Any]]:
+    command = [sys.executable, str(DRIVER), str(folder), str(kills), str(seed), trust]
     ran = subprocess.run(command, check=False, capture_output=True, text=True, timeout=1800)
     assert ran.returncode == 0, ran.stderr
     return [json.loads(line) for line in ran.stdout.splitlines()]
 
 
-def hold(cases: list[dict[str, Any]]) -> None:
+def hold(cases: list[dict[str, Any]], trust: str) -> None:
     burned = 0
     for case in cases:
         assert case["ended"] == -signal.SIGKILL, case
@@ -30,29 +31,47 @@ def hold(cases: list[dict[str, Any]]) -> None:
         assert 0 < before == opened <= after <= cap, case
         assert case["sizes"][0] <= case["sizes"][1], case
         assert sorted(case["reserved"]) == sorted(case["ends"]), case  # each ended, and once
-        # What left before the kill is what a repeated request gets; of the rounds before the last one, nothing is kept.
-        last = str(len(case["again"]))
-        assert len(case["again"][last]) == 64, case
-        for number, digest in case["left"].items():
-            assert case["again"][number] == digest or (number < last and case["again"][number] == "round-replayed"), (
-                case
-            )
-        assert len(case["reserved"]) == 3 + case["burned"] and case["burned"] <= 1, case
+        assert set(case["left"].values()) <= set(case["artifacts"]), case  # what left was committed
+        (repeated if trust == "central" else paid_anew)(case)
+        assert case["burned"] <= 1, case
         burned += case["burned"]
     assert 0 < burned < len(cases)  # some were killed between reservation and commit, some were not
 
 
-def test_killed_at_forty_lines(tmp_path: Path) -> None:
-    cases = killed(tmp_path, 40, 20260314)
+def repeated(case: dict[str, Any]) -> None:
+    """What left before the kill is what a repeated request gets; of the rounds before the last one, nothing is kept."""
+    last = str(len(case["again"]))
+    assert len(case["again"][last]) == 64, case
+    for number, digest in case["left"].items():
+        assert case["again"][number] == digest or (number < last and case["again"][number] == "round-replayed"), case
+    assert len(case["reserved"]) == 3 + case["burned"], case
+
+
+def paid_anew(case: dict[str, Any]) -> None:
+    """Nothing that left masked leaves again: the next attempt has other masks, and a reservation of its own."""
+    again = case["again"]
+    assert len(again["2, again"]) == 64, case
+    for number in case["left"]:
+        assert again[number] == "round-replayed", case
+    answered = [digest for digest in again.values() if len(digest) == 64]
+    assert len({*answered, *case["left"].values()}) == len(answered) + len(case["left"]), case
+    assert len(case["artifacts"]) == len(case["reserved"]) - case["burned"], case
+    assert set(answered) <= set(case["artifacts"]), case
+
+
+@pytest.mark.parametrize("trust", ["central", "distributed"])
+def test_killed_at_forty_lines(tmp_path: Path, trust: str) -> None:
+    cases = killed(tmp_path, 40, 20260314, trust)
     assert len({case["at"] for case in cases}) > 35
-    hold(cases)
+    hold(cases, trust)
 
 
 @pytest.mark.study
-def test_killed_at_five_hundred_lines(tmp_path: Path) -> None:
-    cases = killed(tmp_path, 500, time.time_ns() % 2**32)
+@pytest.mark.parametrize("trust", ["central", "distributed"])
+def test_killed_at_five_hundred_lines(tmp_path: Path, trust: str) -> None:
+    cases = killed(tmp_path, 500, time.time_ns() % 2**32, trust)
     print(f"lines of the work: {cases[0]['total']}, burned: {sum(case['burned'] for case in cases)}")
-    hold(cases)
+    hold(cases, trust)
 
 
 RACE = """
@@ -68,7 +87,7 @@ while True:
     try:
         with Device.open(folder / "device", driver["KEY"], around) as device:
             try:
-                device.contribute(driver["toy"]["toy_request"](driver["PLAN"], run=number))
+                driver[sys.argv[4]](device, 0, 0, run=number)
                 print("won")
             except Declined as error:
                 print(error.reason.value)
@@ -78,19 +97,20 @@ while True:
 """
 
 
-def test_two_processes_race_for_the_last_budget(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ask", ["plain", "masked"])
+def test_two_processes_race_for_the_last_budget(tmp_path: Path, ask: str) -> None:
     """Each asks for a run of its own, so that whoever is second is not merely late; the budget is for one more."""
     import runpy
 
     driver = runpy.run_path(str(DRIVER))
-    driver["begin"](tmp_path / "x")
+    driver["begin"](tmp_path / "x", driver[ask])
     with driver["Device"].open(tmp_path / "x" / "device", driver["KEY"], driver["around"](tmp_path / "x")) as device:
-        device.set_policy(driver["Policy"](max_epsilon=epsilon_of(2 * device.spent), delta=1e-6))
+        device.set_policy(replace(device.policy, max_epsilon=epsilon_of(2 * device.spent)))
         paid, cap = device.spent, device.ledger.cap
         assert 2 * paid <= cap < 3 * paid
     racers = []
     for number in (1, 2):
-        command = [sys.executable, "-c", RACE, str(DRIVER), str(tmp_path / "x"), str(number)]
+        command = [sys.executable, "-c", RACE, str(DRIVER), str(tmp_path / "x"), str(number), ask]
         racers.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
     for racer in racers:
         assert racer.stdout is not None

@@ -1,36 +1,30 @@
 """One person's device: what is theirs stays sealed in its folder, and one bounded noisy vector at a time leaves.
 
-A round is: check the request against the owner's policy, reserve, show the ledger's head to the witness, compute, seal
-the vector, commit, and only then hand it out. Whatever interrupts that leaves the reservation spent.
+A round is: check the request against the owner's policy, reserve, show the ledger's head to the witness, compute, mask or
+seal the vector, commit, and only then hand it out. Whatever interrupts that leaves the reservation spent.
 """
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self, final
 
-import numpy as np
-import numpy.typing as npt
-
 from homespun.client.belongings import Belongings
+from homespun.client.door import Door
 from homespun.client.errors import Declined
-from homespun.client.evidence import Answer
 from homespun.client.folder import Opened, make_folder, open_folder
 from homespun.client.installation import Installation
 from homespun.client.releases import finish_releases, open_releases, release_blocks, write_off
-from homespun.client.request import is_answerable, read_request, request_digest, subject_of
-from homespun.client.statistic import own_statistic, statistic_or_nothing
 from homespun.client.vault import KeySource
 from homespun.personal import Adapter, Backbone, BlockSum, Pairs, PublicMoments, Records, fit, private_adapter
-from homespun.privacy import Phase, contribute
-from homespun.privacy.ledger import Ledger, Reservation
+from homespun.privacy.ledger import Ledger
 from homespun.privacy.policy import Policy
-from homespun.privacy.policy_check import Reason, check, contribution_event
-from homespun.wire import Contribution, RoundRequest, UnknownPhase
+from homespun.privacy.policy_check import Reason
+from homespun.secagg import MaskedVector
+from homespun.wire import Contribution, RoundRequest, StepRequest
 
-__all__ = ["Device", "Installation", "read_request", "statistic_or_nothing"]
+__all__ = ["Device", "Installation"]
 
 LOG = logging.getLogger("homespun.client")
 
@@ -42,11 +36,16 @@ class Device:
     It is a class because it owns a folder. :meth:`create` and :meth:`open` make one.
 
     Guarantees:
-        * one door: :meth:`contribute` returns a vector in the ring of the private sum and nothing else leaves.
-        * before the fact: when data is touched, the reservation is on disk and countersigned by the witness.
+        * one door: what leaves is one of a closed list. Where the owner trusts the server, :meth:`contribute` returns
+          the noisy vector. Otherwise a round is five messages, all made by one :class:`homespun.secagg.Client`: an
+          advert, sealed shares, a masked vector, a consent, revealed shares. There is no other way out.
+        * before the fact: when data is touched, the reservation is on disk and countersigned by the witness; of what
+          leaves in a masked round, only the masked vector depends on data.
         * no silence about data: if the statistic cannot be computed from this person's preferences, the vector is
           noise alone; whether a request is declined depends on the request, the policy and public counters alone.
-        * same question, same answer: a request that is repeated byte by byte gets the same bytes and costs nothing.
+        * same question, same answer: a plain request that is repeated byte by byte gets the same bytes and costs nothing.
+        * no question twice: no step of a masked round is answered twice. Another attempt has new keys and new noise, and
+          is paid for anew.
         * no second budget: an older copy of the folder, or a copy that went another way, is found out by whoever
           remembers a newer head, and declines until the owner acknowledges it.
     """
@@ -56,6 +55,9 @@ class Device:
         self._name, self._vault, self._spending = opened.name, opened.vault, opened.spending
         self._around, self._closing = around, opened.closing
         self._own = Belongings(self._vault, lambda: self._spending.place)
+        self._door = Door(opened, around, self._own, self._remember)
+        self.identity = opened.identity.public
+        """Ed25519 public key, 32 bytes: who this device is on the roster of a masked sum."""
 
     @classmethod
     def create(cls, folder: Path, source: KeySource, policy: Policy, around: Installation) -> Self:
@@ -115,31 +117,41 @@ class Device:
         return self._spending.forked
 
     def contribute(self, request: RoundRequest) -> Contribution:
-        """Answer a round.
+        """Answer a plain round: the vector itself, where the owner trusts the server to add the noise.
 
         Raises:
             Declined: The device does not answer; its reason is for the owner alone.
         """
-        subject = subject_of(request, self._around.project)
-        if not is_answerable(request):
-            raise self._spending.decline(Reason.MALFORMED, subject)
-        try:
-            phase, backbone = read_request(request, self._around.phases)
-        except UnknownPhase:
-            raise self._spending.decline(Reason.UNKNOWN_PHASE, subject) from None
-        subject |= {"backbone_sha256": backbone.digest, "request_sha256": request_digest(request)}
-        if self.policy.paused:
-            raise self._spending.decline(Reason.PAUSED, subject)
-        if self.forked:
-            raise self._spending.decline(Reason.LEDGER_FORKED, subject)
-        known = self._own.answers.get(self._run(request))
-        if known is not None and known.request == subject["request_sha256"] and self._is_ended(known):
-            return Contribution(vector=known.vector, devices=1)
-        reason = self._weigh(request, known)
-        if reason is not None:
-            raise self._spending.decline(reason, subject)
-        reservation = self._spending.reserve(contribution_event(request.release), subject)
-        return Contribution(vector=self._act(reservation, request, phase, backbone), devices=1)
+        return self._door.contribute(request)
+
+    def advertise(self, request: RoundRequest, step: StepRequest) -> bytes:
+        """Begin a masked round: fresh keys, signed by this device's identity.
+
+        Everything that :meth:`contribute` checks is checked here, and that the terms are about just this request, among
+        no more people, and open no sum of fewer than its plan. An older session of the run ends.
+
+        Returns:
+            The encoded :class:`~homespun.secagg.Advert`.
+        Raises:
+            Declined: As above, and so in every step.
+        """
+        return self._door.advertise(request, step)
+
+    def share(self, step: StepRequest) -> bytes:
+        """Given everybody's keys, seal shares of this device's secrets to its neighbours."""
+        return self._door.share(step)
+
+    def mask(self, step: StepRequest) -> MaskedVector:
+        """Given the shares sealed to it, pay for the round and make the masked vector; the only step that reads data."""
+        return self._door.mask(step)
+
+    def consent(self, step: StepRequest) -> bytes:
+        """Given whose vectors arrived, sign that list: one, once."""
+        return self._door.consent(step)
+
+    def reveal(self, step: StepRequest) -> bytes:
+        """Given the list and enough signatures, give away one share of each neighbour's secret, and end the session."""
+        return self._door.reveal(step)
 
     def note_malformed(self) -> None:
         """Write down that a message was declined because it was no request."""
@@ -211,11 +223,13 @@ class Device:
         spent = self._spending.begin_again(None if anchor is None else anchor.recall(self._name))
         write_off(self._spending.folder, self._spending.key, self._own.records)
         self._own.drop_all()
+        self._around.sessions.end_all(self._name)
         self._remember()
         return spent
 
     def erase(self) -> None:
         """Shred everything that is personal; the ledger stays, and says so. The device cannot be used any more."""
+        self._around.sessions.end_all(self._name)
         self._vault.shred()
         self._spending.ledger.record("erase", {"what": "vault", "reason": "owner"})
         self.close()
@@ -236,62 +250,12 @@ class Device:
         """Nothing of the person."""
         return "Device()"
 
-    # Contributing
-
-    def _run(self, request: RoundRequest) -> str:
-        return f"{self._around.project}/{request.run}"
-
-    def _is_ended(self, answer: Answer) -> bool:
-        """Whether what paid for an answer was committed: what may yet be burned must not leave."""
-        return all(paid.seq != answer.reservation for paid in self._spending.ledger.open_reservations())
-
-    def _weigh(self, request: RoundRequest, known: Answer | None) -> Reason | None:
-        """Why the request is declined, if it is; nothing personal is looked at."""
-        if known is not None and known.plan != request.plan_digest:
-            return Reason.OTHER_PLAN
-        if known is not None and known.round >= request.round:
-            return Reason.ROUND_REPLAYED
-        spending, phases = self._spending, self._around.phases
-        reason = check(self.policy, request.release, installed=phases, spent=self.spent, rounds=spending.rounds)
-        if reason is not None:
-            return reason
-        reached = spending.ask_witness()
-        if spending.forked:
-            return Reason.LEDGER_FORKED
-        return None if reached or not self.policy.witness_required else Reason.WITNESS_UNAVAILABLE
-
-    def _act(
-        self, reservation: Reservation, request: RoundRequest, phase: Phase[Backbone, Pairs], backbone: Backbone
-    ) -> npt.NDArray[np.uint32]:
-        """Everything after the reservation; whatever goes wrong burns it."""
-        try:
-            reason = self._spending.show_head()
-            if reason is None:
-                statistic = own_statistic(phase, backbone, lambda: self._own.pairs, request.phase_round)
-                noise = self._around.noise(request.run, request.round)
-                vector = contribute(statistic, request.release, devices=1, noise=noise)
-                answer = Answer(
-                    plan=request.plan_digest, round=request.round, request=str(reservation.subject["request_sha256"]),
-                    reservation=reservation.seq, vector=vector,
-                )  # fmt: skip
-                self._own.keep(self._run(request), answer)
-                self._spending.ledger.commit(reservation, hashlib.sha256(vector.astype("<u4").tobytes()).hexdigest())
-        except Exception as error:  # noqa: BLE001  (whatever it is, its text may quote a preference)
-            LOG.error("a contribution failed: %s", type(error).__name__)
-            reason = Reason.FAILED
-        if reason is not None:
-            self._burn(reservation, reason.value)
-        self._remember()
-        if reason is not None:
-            raise Declined(reason)
-        return vector
-
     # Sealing and remembering
 
     def _burn_open(self) -> None:
         """End what a crash left open: nothing is known to have come of it, and it stays spent."""
         for reservation in self._spending.ledger.open_reservations():
-            self._burn(reservation, "crash")
+            self._door.burn(reservation, "crash")
         finish_releases(self._spending.folder, self._spending.key, self._vault)
 
     def _release(self, backbone: Backbone, public: PublicMoments) -> list[BlockSum]:
@@ -303,11 +267,6 @@ class Device:
         )
         with ledger:
             return release_blocks(ledger, plan, self._vault, records, backbone, public, spending.place)
-
-    def _burn(self, reservation: Reservation, reason: str) -> None:
-        """End a reservation, after what was sealed under it is dropped."""
-        self._own.drop(reservation.seq)
-        self._spending.ledger.burn(reservation, reason)
 
     def _remember(self) -> None:
         """Tell the anchor; not of a fork, whose mark would take the place of the newer one."""

@@ -37,16 +37,23 @@ _COLUMNS = ("chosen", "rejected", "scale", "weight", "half", "tier")
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """The last vector that left for a run, so that the same question gets the same answer."""
+    """What left last for a run: no earlier place is answered again, and no place twice with two draws of noise."""
 
     plan: str
     """Digest of the privacy plan that the run was begun under."""
     round: int
+    attempt: int
     request: str
     """Digest of the whole request."""
     reservation: int
     """Number of the reservation that paid for it; it counts once that is committed."""
-    vector: npt.NDArray[np.uint32] = field(repr=False)
+    vector: npt.NDArray[np.uint32] | None = field(repr=False)
+    """So that the same question gets the same answer; None where it was masked, and nothing of it is kept."""
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Round and attempt."""
+        return self.round, self.attempt
 
 
 def pairs_to_bytes(pairs: Pairs) -> bytes:
@@ -122,9 +129,12 @@ def _used(features: Tensor, *items: Tensor) -> tuple[Tensor, list[Tensor]]:
 def answers_to_bytes(answers: Mapping[str, Answer]) -> bytes:
     """Answers by project and run."""
     rows: dict[str, Any] = {}
-    for place, (name, answer) in enumerate(sorted(answers.items())):
-        rows[name] = {name: value for name, value in vars(answer).items() if name != "vector"} | {"place": place}
-    vectors = {str(row["place"]): answers[name].vector for name, row in rows.items()}
+    vectors: dict[str, npt.NDArray[np.uint32]] = {}
+    for run, answer in sorted(answers.items()):
+        rows[run] = {name: value for name, value in vars(answer).items() if name != "vector"}
+        rows[run]["vector"] = None if answer.vector is None else str(len(vectors))
+        if answer.vector is not None:
+            vectors[rows[run]["vector"]] = answer.vector
     text = np.frombuffer(json.dumps(rows, sort_keys=True).encode("ascii"), dtype=np.uint8)
     return save_arrays({"about": text, **vectors})
 
@@ -133,4 +143,8 @@ def answers_from_bytes(content: bytes) -> dict[str, Answer]:
     """The inverse of :func:`answers_to_bytes`."""
     arrays = load_arrays(content)
     rows = json.loads(arrays["about"].tobytes())
-    return {name: Answer(vector=arrays[str(row.pop("place"))].astype(np.uint32), **row) for name, row in rows.items()}
+    vectors = {run: row.pop("vector") for run, row in rows.items()}
+    return {
+        run: Answer(vector=None if vectors[run] is None else arrays[vectors[run]].astype(np.uint32), **row)
+        for run, row in rows.items()
+    }

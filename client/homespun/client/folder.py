@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from homespun import secagg
 from homespun.client.errors import DeviceBusy, VaultOlder
 from homespun.client.installation import Installation
 from homespun.client.lineage import begin_first, sync
@@ -33,6 +34,7 @@ class Opened:
     name: str
     vault: Vault
     spending: Spending
+    identity: secagg.Identity = field(repr=False)
     closing: ExitStack = field(repr=False)
 
 
@@ -50,7 +52,9 @@ def make_folder(folder: Path, source: KeySource, policy: Policy, around: Install
     (aside / "device").write_text(name, encoding="ascii")
     key = SigningKey.generate(_key_name(name))
     with Vault.create(aside / "vault.sqlite", source, Identity(user=around.user, device=name)) as vault:
+        identity = around.identity or secagg.Identity.generate()
         keys = {"signing": key.to_bytes().hex(), "commitment": os.urandom(32).hex()}
+        keys["identity"] = identity.to_bytes().hex()
         vault.write("keys", canonical_json(keys).encode("ascii"))
     begin_first(aside, name, key, policy)
     aside.rename(folder)
@@ -83,7 +87,8 @@ def open_folder(folder: Path, source: KeySource, around: Installation) -> Opened
         spending.forked = spending.forked or older
         spending.compare(mark, vault.written_at)
         spending.ask_witness()
-        return Opened(name=name, vault=vault, spending=spending, closing=stack.pop_all())
+        identity = secagg.Identity.from_bytes(keys["identity"])
+        return Opened(name=name, vault=vault, spending=spending, identity=identity, closing=stack.pop_all())
 
 
 def _key_name(device: str) -> str:

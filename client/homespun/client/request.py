@@ -1,19 +1,42 @@
 """What a device reads in a request before it decides: the installed phase, the backbone, and what a ledger may say of it."""
 
-import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 
 from homespun.personal import Backbone, Pairs
-from homespun.privacy import Phase, ReleasePlan, canonical_json
+from homespun.privacy import Phase, ReleasePlan
 from homespun.wire import RoundRequest, UnknownPhase
 
-__all__ = ["is_answerable", "read_request", "request_digest", "subject_of"]
+__all__ = ["Asked", "is_answerable", "read_request", "subject_of"]
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A request that this device could answer, as it was read."""
+
+    request: RoundRequest
+    digest: str
+    """Of the whole request."""
+    phase: Phase[Backbone, Pairs] = field(repr=False)
+    backbone: Backbone = field(repr=False)
+    subject: Mapping[str, str | int]
+    """What a ledger may say of it."""
+
+    @property
+    def run(self) -> str:
+        """Project and run: each has one last answer, and one open session."""
+        return f"{self.subject['project']}/{self.request.run}"
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Round and attempt: they rise within a run."""
+        return self.request.round, self.request.attempt
 
 
 def is_answerable(request: RoundRequest) -> bool:
@@ -29,8 +52,10 @@ def subject_of(request: RoundRequest, project: str) -> dict[str, str | int]:
         "run": request.run,
         "round": request.round,
         "phase_round": request.phase_round,
+        "attempt": request.attempt,
         "population": release.population,
         "min_survivors": release.min_survivors,
+        "colluding": release.colluding,
         "trust": release.trust.value,
     }
     if _NAME.match(release.name):
@@ -57,24 +82,6 @@ def read_request(
     except ValueError as error:
         raise UnknownPhase("Expected the tensors of a backbone.") from error
     return phase, backbone
-
-
-def request_digest(request: RoundRequest) -> str:
-    """SHA-256 over every field of a request, tensors included: two requests are the same if and only if this is."""
-    fields = {
-        "run": request.run,
-        "round": request.round,
-        "phase_round": request.phase_round,
-        "release": request.release.to_dict(),
-        "plan_digest": request.plan_digest,
-        "projection": request.projection,
-        "version": request.version,
-    }
-    total = hashlib.sha256(b"homespun request 1\n" + canonical_json(fields).encode("ascii") + b"\n")
-    for name in sorted(request.backbone):
-        tensor = request.backbone[name]
-        total.update(f"{name} {tensor.shape}\n".encode("ascii") + tensor.astype("<f4").tobytes())
-    return total.hexdigest()
 
 
 def _fits(phase: Phase[Backbone, Pairs], release: ReleasePlan) -> bool:
