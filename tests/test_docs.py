@@ -70,7 +70,12 @@ def test_every_option_is_documented_where_its_command_is(path: str) -> None:
 
 
 def test_no_option_is_documented_that_is_not_there() -> None:
-    known = {name for command in COMMANDS.values() for option in command.params for name in option.opts}
+    known = {
+        name
+        for command in COMMANDS.values()
+        for option in command.params
+        for name in (*option.opts, *option.secondary_opts)
+    }
     known |= {name for option in get_command(app).params for name in option.opts} | {"--help"}
     known |= {"--format"}  # rewritten to --json before the command line is parsed
     for page in PAGES:

@@ -16,10 +16,8 @@ from typing import Any
 import pytest
 
 from homespun.client.lineage import newest_ledger
-from homespun.personal import Backbone
 from homespun.privacy.ledger import Ledger
 from homespun.privacy.policy_check import check
-from homespun.server.checkpoint import latest
 from homespun.simulations import commands, devices, training, world
 
 toy = runpy.run_path(str(Path(__file__).parents[1] / "toy.py"))
@@ -60,10 +58,8 @@ def declared(run: Path) -> list[dict[str, Any]]:
     return [json.loads(row["text"]) for row in rows if row["name"] == "devices"]
 
 
-def digest(run: Path) -> str:
-    found = latest(run / "checkpoints" / "fold-0", Backbone)
-    assert found is not None
-    return found[0].digest
+def backbone(run: Path, round_: int) -> bytes:
+    return (run / "checkpoints" / "fold-0" / f"round-{round_:04d}" / "backbone.safetensors").read_bytes()
 
 
 def test_every_person_is_a_device_and_the_server_s_ledger_sums_them_up(whole: Path) -> None:
@@ -113,20 +109,20 @@ def test_the_owner_s_policy_is_the_plan_s(epsilon: float, participation: str) ->
 
 KILLED = """
 import os, runpy, sys
-from homespun.client import device
+from homespun.client import door
 from homespun.simulations import commands, training, world
 toy = runpy.run_path(sys.argv[1])
 world.load, world.embed = toy["stand_in_encoder"], toy["stand_in_embed"]
 training.preference_learner = toy["toy_learner"]
 commands.reference_methods, commands.render = lambda *_: ({}, {}), lambda _: None
-left, original = int(sys.argv[3]), device.contribute
+left, original = int(sys.argv[3]), door.contribute
 def counted(*arguments, **named):
     global left
     left -= 1
     if left == 0:
         os.kill(os.getpid(), 9)
     return original(*arguments, **named)
-device.contribute = counted
+door.contribute = counted
 class Silent:
     stage = advance = round = note = lambda *_, **__: None
 options = dict(users=110, dim=6, rank=2, shots=(0, 5), engine="faithful", out=sys.argv[2])
@@ -134,8 +130,8 @@ commands.simulate(options, None, Silent())
 """
 
 
-def test_a_killed_run_goes_on_and_pays_again_for_one_device_only(home: Path, whole: Path) -> None:
-    """Killed while the fifth person of the second round computes: before it there were commits, after it nobody."""
+def test_a_killed_run_goes_on_with_a_new_attempt_that_is_paid_for_anew(home: Path, whole: Path) -> None:
+    """Killed while the fifth person of the second round computes: four had sent a masked vector, which nobody can open."""
     people = len(list((whole / "devices" / "fold-0").iterdir()))
     command = [sys.executable, "-c", KILLED, str(Path(__file__).parents[1] / "toy.py"), str(home / "killed")]
     environment = {**os.environ, "HOMESPUN_HOME": str(home / "home")}
@@ -143,16 +139,23 @@ def test_a_killed_run_goes_on_and_pays_again_for_one_device_only(home: Path, who
     assert ran.returncode == -signal.SIGKILL, ran.stderr
     (run,) = (home / "killed").iterdir()
     commands.simulate({"resume": str(run)}, None, Silent())
-    assert digest(run) == digest(whole)
+    rounds = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["round"], row["attempts"], row["devices"]) for row in rounds] == [
+        (0, 1, people),
+        (1, 2, people),
+        (2, 1, people),
+    ]
+    assert backbone(run, 0) == backbone(whole, 0)
+    assert backbone(run, 1) != backbone(whole, 1)  # another attempt has other noise
     (summary,) = declared(run)
-    assert summary["devices"] == people
-    assert summary["burned"] == 1
-    assert sorted(summary["rho"].values()) == [1, people - 1]
-    assert "fewer" in summary["rho"]
-    burned = []
-    for folder in sorted((run / "devices" / "fold-0").iterdir()):
+    assert (summary["devices"], summary["burned"], summary["refused"]) == (people, 1, {})
+    assert sorted(summary["rho"].values()) == [5, people - 5]
+    for place, folder in enumerate(sorted((run / "devices" / "fold-0").iterdir())):
         with Ledger.open(newest_ledger(folder), None) as own:
             kinds = Counter(entry.kind.value for entry in own.entries())
-            assert kinds["commit"] == 3
-            burned += [folder.name] * kinds["burn"]
-    assert burned == ["00004"]
+        assert (kinds["commit"], kinds["burn"]) == (4 if place < 4 else 3, int(place == 4))
+    with Ledger.open(run / "privacy_ledger.sqlite", None) as ledger:
+        told = [entry.body for entry in ledger.entries() if entry.kind == "open"]
+        paid = Counter(entry.kind.value for entry in ledger.entries())["reserve"]
+    assert [(entry["attempt"], entry["survivors"]) for entry in told] == [(0, people), (1, people), (0, people)]
+    assert paid == 3  # the server opened nothing but what it had paid for

@@ -15,11 +15,12 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from homespun.personal import Backbone, Pairs
-from homespun.privacy import Plan, contribute
+from homespun.privacy import NoiseStream, Plan, Trust, contribute
 from homespun.server.coordinator import RoundReport, Training
 from homespun.simulations import cell as cells
 from homespun.simulations import devices, engine, training, world
 from homespun.simulations.cell import Cell
+from homespun.simulations.dropouts import Dropouts
 from homespun.simulations.grid import InProcessGrid
 from homespun.simulations.options import Options
 from homespun.wire.flower import in_process_identity
@@ -28,12 +29,12 @@ toy = runpy.run_path(str(Path(__file__).parents[1] / "toy.py"))
 PEOPLE = 23
 
 
-def shares(plan: Plan, schedule: list[str], first: int) -> Callable[[int, int], Any]:
+def shares(plan: Plan, schedule: list[str], first: int, dropouts: Dropouts) -> Callable[..., Any]:
     """Noise of people from ``first`` on, such that a cell draws the sum of what its devices would draw alone."""
 
-    def at(run: int, round_: int) -> Callable[[int, int], Any]:
+    def at(run: int, round_: int, attempt: int = 0) -> Callable[[int, int], Any]:
         share = plan[schedule[round_]].share_variance
-        person = itertools.count(first)
+        person = (first + n for n in np.flatnonzero(dropouts.contributing(run, round_, attempt)[first:]))
 
         def draw(variance: int, size: int) -> Any:
             dimension = plan[schedule[round_]].dimension
@@ -50,7 +51,7 @@ def shares(plan: Plan, schedule: list[str], first: int) -> Callable[[int, int], 
     return at
 
 
-def silence(run: int, round_: int) -> Callable[[int, int], Any]:
+def silence(run: int, round_: int, attempt: int = 0) -> Callable[[int, int], Any]:
     """For plans without noise: nothing may be drawn."""
 
     def draw(variance: int, size: int) -> Any:
@@ -66,42 +67,72 @@ class Rounds:
     states: list[Backbone]
     devices: list[int]
     messages: list[int]
+    attempts: list[int]
 
 
-def run(course: Any, pairs: Pairs, folder: Path, *, size: int, epsilon_inf: bool = False, of: Any = None) -> Rounds:
-    """Train over nodes of ``size`` people, a Device where it is 1, with noise that does not depend on the nodes."""
+def run(
+    course: Any,
+    pairs: Pairs,
+    folder: Path,
+    *,
+    size: int,
+    epsilon_inf: bool = False,
+    of: Any = None,
+    dropout: float = 0.0,
+) -> Rounds:
+    """Train over nodes of ``size`` people, with noise that does not depend on the nodes.
+
+    Where ``size`` is 1 a node is a Device, and vectors are masked if the plan's trust is distributed.
+    """
     members = engine.members("vectorised", pairs.users, size)
     plan, phases, initial = course
+    dropouts = Dropouts(seed=5, chance=dropout, people=pairs.users)
+    faithful = size == 1 and of is None
+    masked = faithful and plan.spec.trust is Trust.DISTRIBUTED
     schedule = [p.name for p in phases.values() for _ in range(p.rounds)]
     reports: list[RoundReport[Backbone]] = []
 
     def noise(place: int) -> Any:
-        return silence if epsilon_inf else shares(plan, schedule, place * size)
+        return silence if epsilon_inf else shares(plan, schedule, place * size, dropouts)
 
     def cell(context: Any) -> Any:
         place = int(context.node_config["partition-id"])
         people = pairs.select(slice(place * size, (place + 1) * size))
-        return Cell(pairs=people, phases=phases, noise=noise(place))
+        return Cell(pairs=people, phases=phases, noise=noise(place), dropouts=dropouts, first=place * size)
 
     task = Training(
-        plan=plan, phases=tuple(phases.values()), initial=initial, members=members, noise=lambda run, round_: None
+        plan=plan,
+        phases=tuple(phases.values()),
+        initial=initial,
+        members=members,
+        roster=devices.roster(pairs.users, seed=0) if masked else None,
+        noise=lambda run, round_: NoiseStream.seeded(0, run, round_),
     )
     folder.mkdir()
     at_node = cell
-    if size == 1 and of is None:
+    if faithful:
         at_node = devices.simulated_devices(folder, plan, pairs, phases, seed=0, noise=noise)
     with toy["toy_ledger"](folder, plan) as ledger:
-        engine.train(task, at_node, ledger, folder / "checkpoints", engine="vectorised", observe=reports.append)
+        engine.train(
+            task,
+            at_node,
+            ledger,
+            folder / "checkpoints",
+            engine="vectorised",
+            observe=reports.append,
+            dropouts=dropouts if faithful else None,
+        )
     return Rounds(
         states=[report.state for report in reports],
         devices=[report.checkpoint.devices for report in reports],
         messages=[report.checkpoint.messages for report in reports],
+        attempts=[report.checkpoint.attempts for report in reports],
     )
 
 
-def toy_course(people: int, epsilon: float) -> Any:
+def toy_course(people: int, epsilon: float, **of_plan: Any) -> Any:
     initial = toy["average_user"](toy["DIM"], toy["DIM"], projection="0" * 64)
-    return toy["toy_plan"](people, epsilon=epsilon), toy["toy_phases"](), initial
+    return toy["toy_plan"](people, epsilon=epsilon, **of_plan), toy["toy_phases"](), initial
 
 
 def assert_same(first: Rounds, second: Rounds, tolerance: float = 1e-5) -> None:
@@ -114,11 +145,23 @@ def assert_same(first: Rounds, second: Rounds, tolerance: float = 1e-5) -> None:
     assert first.devices == second.devices
 
 
+@pytest.fixture(scope="module")
+def masked(tmp_path_factory: pytest.TempPathFactory) -> dict[float, Rounds]:
+    """What devices release together, by epsilon; nobody drops out."""
+    folder, pairs = tmp_path_factory.mktemp("masked"), toy["toy_pairs"](PEOPLE)
+    return {
+        epsilon: run(toy_course(PEOPLE, epsilon), pairs, folder / f"{epsilon}", size=1, epsilon_inf=epsilon > 2)
+        for epsilon in (2.0, float("inf"))
+    }
+
+
 @pytest.mark.parametrize("epsilon", [2.0, float("inf")])
 @pytest.mark.parametrize("size", [2, 7, 16, PEOPLE])
-def test_faithful_and_vectorised_release_the_same(size: int, epsilon: float, tmp_path: Path) -> None:
+def test_faithful_and_vectorised_release_the_same(
+    size: int, epsilon: float, masked: dict[float, Rounds], tmp_path: Path
+) -> None:
     course, pairs, quiet = toy_course(PEOPLE, epsilon), toy["toy_pairs"](PEOPLE), epsilon == float("inf")
-    faithful = run(course, pairs, tmp_path / "f", size=1, epsilon_inf=quiet)
+    faithful = masked[epsilon]
     vectorised = run(course, pairs, tmp_path / "v", size=size, epsilon_inf=quiet)
     assert_same(faithful, vectorised)
     assert faithful.messages == [PEOPLE] * 3
@@ -127,18 +170,31 @@ def test_faithful_and_vectorised_release_the_same(size: int, epsilon: float, tmp
     assert moved > 1e-3  # not equal because nothing happened
 
 
-def test_the_noise_is_in_it(tmp_path: Path) -> None:
-    pairs = toy["toy_pairs"](PEOPLE)
-    noisy = run(toy_course(PEOPLE, 2.0), pairs, tmp_path / "n", size=1)
-    quiet = run(toy_course(PEOPLE, float("inf")), pairs, tmp_path / "q", size=1, epsilon_inf=True)
-    assert (noisy.states[0].w - quiet.states[0].w).norm() > 1e-2
+@pytest.mark.parametrize("epsilon", [2.0, float("inf")])
+@pytest.mark.parametrize("trust", list(Trust))
+def test_engines_lose_the_same_people(epsilon: float, trust: Trust, tmp_path: Path) -> None:
+    """Masks come off, whoever drops out at whichever step, and what is left is what cells sum."""
+    course, pairs = toy_course(PEOPLE, epsilon, trust=trust, min_survivors=14), toy["toy_pairs"](PEOPLE)
+    quiet = epsilon == float("inf")
+    faithful = run(course, pairs, tmp_path / "f", size=1, epsilon_inf=quiet, dropout=0.3)
+    vectorised = run(course, pairs, tmp_path / "v", size=7, epsilon_inf=quiet, dropout=0.3)
+    assert_same(faithful, vectorised)
+    steps = [Dropouts(seed=5, chance=0.3, people=PEOPLE).steps(0, round_) for round_ in range(3)]
+    assert {int(step) for row in steps for step in row} == set(range(6))  # somebody was lost at every step
+    assert faithful.devices == [int((row >= 3).sum()) for row in steps]
+    assert faithful.attempts == [1, 1, 1]
+    everybody = run(course, pairs, tmp_path / "e", size=7, epsilon_inf=quiet)
+    assert (everybody.states[-1].w - vectorised.states[-1].w).norm() > 1e-3
 
 
-def test_a_cell_of_one_is_a_device(tmp_path: Path) -> None:
+def test_the_noise_is_in_it(masked: dict[float, Rounds]) -> None:
+    assert (masked[2.0].states[0].w - masked[float("inf")].states[0].w).norm() > 1e-2
+
+
+def test_a_cell_of_one_is_a_device(masked: dict[float, Rounds], tmp_path: Path) -> None:
     course, pairs = toy_course(PEOPLE, 2.0), toy["toy_pairs"](PEOPLE)
-    device = run(course, pairs, tmp_path / "d", size=1)
     cell = run(course, pairs, tmp_path / "c", size=1, of=Cell)
-    assert_same(device, cell)  # a device keeps the features of its own items only, and so sums in another order
+    assert_same(masked[2.0], cell)  # a device keeps the features of its own items only, and so sums in another order
 
 
 def test_chunks_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,40 +249,41 @@ def test_a_person_whose_statistic_fails_is_noise_in_either_engine(
 def test_the_learner_that_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(world, "load", toy["stand_in_encoder"])
     monkeypatch.setattr(world, "embed", toy["stand_in_embed"])
-    options = Options(users=120, dim=8, rank=2, shots=(0, 5))
+    options = Options(users=120, dim=8, rank=2, shots=(0, 5), max_dropout=0.45)
     data = world.prepare(options)
     folds = list(training.fold_data(data, options))
     course = training.plan_course(data, folds, options)
     parts = course.plan, dict(course.phases), course.initial
-    pairs = folds[0].seen
+    pairs = folds[0].seen.select(slice(0, course.plan.spec.min_survivors))
     faithful = run(parts, pairs, tmp_path / "f", size=1)
     assert_same(faithful, run(parts, pairs, tmp_path / "v", size=64))
     assert len(faithful.states) == sum(phase.rounds for phase in course.phases.values())
 
 
 def test_engines_draw_their_own_seeded_noise(tmp_path: Path) -> None:
-    """By default each node has a stream of its own: repeatable, and never the same twice."""
+    """By default each node has a stream of its own for each round and attempt: repeatable, and never the same twice."""
     pairs, phases, plan = toy["toy_pairs"](PEOPLE), toy["toy_phases"](), toy["toy_plan"](PEOPLE)
     pairs = dataclasses.replace(pairs, weight=torch.zeros_like(pairs.weight))  # so that a vector is its noise
 
-    def vectors(seed: int, engine_name: str, run_: int = 0, round_: int = 0) -> list[bytes]:
+    def vectors(seed: int, run_: int = 0, round_: int = 0) -> list[bytes]:
         at_node = engine.contributors(pairs, phases, cell_size=8, seed=seed)
-        if engine_name == "faithful":
-            at_node = devices.simulated_devices(tmp_path, plan, pairs, phases, seed=seed)
-        nodes = len(engine.members(engine_name, PEOPLE, 8))
         request = toy["toy_request"](plan, run=run_, round=round_)
-        places = (type("Context", (), {"node_config": {"partition-id": place}})() for place in range(nodes))
-        return [at_node(place).contribute(request).vector.tobytes() for place in places]
+        return [at_node(context).contribute(request).vector.tobytes() for context in places(3)]
 
-    assert vectors(0, "vectorised") == vectors(0, "vectorised")
-    assert len(set(vectors(0, "faithful"))) == PEOPLE
-    drawn = [
-        vectors(0, "vectorised"),
-        vectors(1, "vectorised"),
-        vectors(0, "vectorised", 1),
-        vectors(0, "vectorised", 0, 1),
-    ]
+    def places(nodes: int) -> Any:
+        return (type("Context", (), {"node_config": {"partition-id": place}})() for place in range(nodes))
+
+    assert vectors(0) == vectors(0)
+    drawn = [vectors(0), vectors(1), vectors(0, 1), vectors(0, 0, 1)]
     assert len({vector for part in drawn for vector in part}) == 4 * 3
+
+    def streams(seed: int) -> list[bytes]:
+        at_node = devices.simulated_devices(tmp_path, plan, pairs, phases, seed=seed)
+        rounds = itertools.product(range(2), range(2), range(2))
+        return [at_node(who).around.noise(*at).read(16) for at in rounds for who in places(PEOPLE)]
+
+    assert streams(0) == streams(0)
+    assert len(set(streams(0) + streams(1))) == 2 * 8 * PEOPLE
 
 
 @pytest.mark.parametrize(("people", "size", "expected"), [(5, 2, (2, 2, 1)), (4, 4, (4,)), (3, 1000, (3,))])

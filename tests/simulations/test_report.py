@@ -72,7 +72,7 @@ def test_tells_the_numbers(tmp_path: Path) -> None:
         s["held_out"],
         s["accountant"],
         "2,400",
-        "2,300",
+        "fewer than 2,300",
         "0.97",
         "0.021",
         "0.655",
@@ -129,6 +129,58 @@ def test_central_noise_does_not_claim_against_the_server(tmp_path: Path) -> None
     claim = words.claim(write_run(tmp_path / "run", trust="central"))
     assert "anyone other than the server" in claim
     assert "the server is trusted" in claim
+
+
+@pytest.mark.parametrize(
+    ("changes", "told", "untold"),
+    [
+        ({"engine": "faithful"}, "masks its vector", "stand for"),
+        ({"engine": "vectorised"}, "cells of simulated people stand for the secure aggregation", "masks its vector"),
+        ({"engine": "ray"}, "cells of simulated people stand for the secure aggregation", "masks its vector"),
+        ({"engine": "faithful", "trust": "central"}, "the server is trusted", "masks"),
+        ({"colluding": 0}, "it assumes that no device colludes", "at most 0"),
+        ({"colluding": 240}, "at most 240 of 2400 devices collude", "no device colludes"),
+        ({"trust": "central", "colluding": 0}, "the server is trusted", "collude"),
+    ],
+)
+def test_what_kept_vectors_from_the_server(changes: dict[str, Any], told: str, untold: str, tmp_path: Path) -> None:
+    report, summary = page(tmp_path / "run", **changes)
+    claim = words.claim(summary)
+    assert told in claim
+    assert untold not in claim
+    assert "is assumed" not in report.text
+    assert ("sums alone were opened" in report.text) == (changes.get("engine") == "faithful" and "trust" not in changes)
+
+
+def test_who_was_in_the_sums(tmp_path: Path) -> None:
+    report, summary = page(tmp_path / "run", colluding=40)
+    told = words.cohorts(summary)
+    for part in ("2,400", "fewer than 2,340 people", "2,371 were in a sum on average", "2,359 in the smallest"):
+        assert part in told
+    assert told in report.text
+    assert "again" not in told
+    assert "falls silent in 2.0 % of its rounds" in report.text
+    summary["survivors"]["attempts"] = 17
+    assert "2 attempts failed" in words.cohorts(summary)
+    drawn = {**summary, "sampling": "Each device is drawn (Poisson).", "survivors": None}
+    assert "is a secret" in words.cohorts(drawn)
+    quiet, _ = page(tmp_path / "quiet", dropout=0.0)
+    assert "falls silent" not in quiet.text
+
+
+def test_what_left_masked_devices_is_told_by_step(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    write_run(run, engine="faithful")
+    fields = ["keys", "sealed shares", "masked vector", "signature", "shares"]
+    steps = {"advertise": 1100, "share": 1090, "mask": 1080, "consent": 1070, "reveal": 1060}
+    lines = [json.loads(line) for line in (run / "sent.jsonl").read_text().splitlines()]
+    rows = [{**line, "from": "device", "fields": fields, "steps": steps} for line in lines]
+    (run / "sent.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = Page(render(run).read_text(encoding="utf-8"))
+    assert (
+        "keys (3,300), sealed shares (3,270), masked vector (3,240), signature (3,210), shares (3,180)" in report.text
+    )
+    assert "how many devices sent it" in report.text
 
 
 def test_sampling_is_not_claimed_against_the_server(tmp_path: Path) -> None:

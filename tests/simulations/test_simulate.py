@@ -17,6 +17,7 @@ from homespun.privacy.ledger import CHECKPOINT_NAME, EXPORT_NAME, LEDGER_NAME, L
 from homespun.simulations import commands, training, world
 from homespun.simulations.options import Options
 from homespun.simulations.recorded import read
+from homespun.simulations.watch import LEAVES
 
 toy = runpy.run_path(str(Path(__file__).parents[1] / "toy.py"))
 data = runpy.run_path(str(Path(__file__).parents[1] / "made_up_data.py"))
@@ -31,7 +32,7 @@ KEYS = {
     "seconds_by_stage", "peak_rss_mb", "us_per_user_update", "data", "features", "projection", "encoder", "dimension",
     "rank", "ranks_kept", "split", "held_out", "repeats", "seed", "seeded_noise", "engine", "cell_size", "users_seen",
     "users_unseen", "dropped_shots", "epsilon", "delta", "privacy_unit", "neighboring_relation", "sampling", "trust",
-    "accountant", "crosscheck", "noise_multiplier", "min_survivors", "population", "phases", "rounds",
+    "accountant", "crosscheck", "noise_multiplier", "min_survivors", "colluding", "population", "phases", "rounds", "dropout", "max_dropout", "survivors",
     "adapter_privacy", "accuracy", "gain", "harmed_share", "improved_share", "harm", "gate_open_share", "calibration",
     "optimum", "baselines", "folds", "spread", "warnings",
 }  # fmt: skip
@@ -65,7 +66,7 @@ PARTS = {
 }
 STATUS = {
     "schema_version", "message_type", "time", "fold", "round", "rounds", "phase", "accuracy", "global_accuracy",
-    "epsilon", "delta", "privacy_unit", "neighboring_relation", "accountant", "devices", "seconds", "signal_to_noise",
+    "epsilon", "delta", "privacy_unit", "neighboring_relation", "accountant", "devices", "asked", "attempts", "seconds", "signal_to_noise",
 }  # fmt: skip
 
 
@@ -166,8 +167,8 @@ def check_run(summary: dict[str, Any], *, methods: set[str], shots: list[str], f
     for row in recorded.rounds:
         assert STATUS <= set(row) <= STATUS | {"epsilon_reason"}
     for row in recorded.sent:
-        assert set(row) == {"fold", "round", "phase", "from", "messages", "fields", "bytes"}
-        assert row["fields"] == ["vector"]
+        assert set(row) - {"steps"} == {"fold", "round", "phase", "from", "messages", "fields", "bytes"}
+        assert row["fields"] == (["vector"] if "steps" not in row else list(LEAVES.values()))
     checked = check((run / EXPORT_NAME).read_bytes(), (run / CHECKPOINT_NAME).read_bytes())
     assert checked.problems == ()
     assert checked.genesis is not None
@@ -349,7 +350,9 @@ def test_engines_and_cells_agree_without_noise(tmp_path: Path) -> None:
     sent = [read(Path(run["run"])).sent[0] for run in runs]
     assert [row["from"] for row in sent] == ["device", "cell", "cell"]
     assert sent[0]["messages"] == runs[0]["users_seen"]
-    assert sent[0]["bytes"] == 4 * runs[0]["phases"][0]["dimension"] * runs[0]["users_seen"]
+    assert sent[0]["steps"] == dict.fromkeys(LEAVES, runs[0]["users_seen"])
+    assert sent[0]["bytes"] > 4 * runs[0]["phases"][0]["dimension"] * runs[0]["users_seen"]
+    assert [row["bytes"] == 4 * runs[0]["phases"][0]["dimension"] * row["messages"] for row in sent[1:]] == [True] * 2
     assert sent[2]["messages"] == 1
     assert (runs[0]["engine"], runs[0]["cell_size"]) == ("faithful", 1)
 
@@ -386,6 +389,18 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no epsilon for a record": ({"adapter_privacy": "record:"}, "adapter-privacy=record:"),
     "epsilon 0 for a record": ({"adapter_privacy": "record:0"}, "adapter-privacy=record:0"),
     "epsilon inf for a record": ({"adapter_privacy": "record:inf"}, "adapter-privacy=record:inf"),
+    "distributed noise in a random cohort": (
+        {"participation": "poisson:0.5", "trust": "distributed"},
+        "trust=distributed",
+    ),
+    "a trust that is none": ({"trust": "blind"}, "trust=blind"),
+    "half of the people gone": ({"dropout": 0.5}, "dropout=0.5"),
+    "fewer may be missing than will be": ({"dropout": 0.2, "max_dropout": 0.1}, "max-dropout=0.1"),
+    "half of the people missing": ({"max_dropout": 0.5}, "max-dropout=0.5"),
+    "more missing than masks can bear": ({"max_dropout": 0.499, "colluding": 0.2}, "colluding=19"),
+    "more colluding than there are": ({"colluding": 1.0}, "colluding=1"),
+    "nobody left who is honest": ({"max_dropout": 0.3, "colluding": 0.8}, "colluding="),
+    "colluding where the server is trusted": ({"trust": "central", "colluding": 0.1}, "colluding=0.1"),
     "more for a record than can be proven": ({"adapter_privacy": "record:100"}, "epsilon=100"),
     "an option that is none": ({"colour": "red"}, "colour"),
     "no such file": ({"data": "nowhere.jsonl"}, "nowhere.jsonl"),

@@ -1,6 +1,6 @@
-"""``homespun bench``: speed and accuracy beside other systems, and what a long ledger costs.
+"""``homespun bench``: speed and accuracy beside other systems, and what a long ledger and a masked sum cost.
 
-The work is in ``homespun.simulations.bench`` and ``homespun.simulations.bench_ledger``, loaded when a command runs.
+The work is in ``homespun.simulations``, in ``bench``, ``bench_ledger`` and ``bench_secagg``, loaded when a command runs.
 """
 
 import importlib
@@ -17,13 +17,13 @@ bench = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_show_locals=False,
-    help="Measure speed and accuracy beside other systems, and what ledgers cost.",
+    help="Measure speed and accuracy beside other systems, and what ledgers and masks cost.",
 )
 
 
 @bench.callback()
 def _group() -> None:
-    """Measure speed and accuracy beside other systems, and what ledgers cost."""
+    """Measure speed and accuracy beside other systems, and what ledgers and masks cost."""
 
 
 @bench.command("rounds")
@@ -73,6 +73,46 @@ def ledger(
         voice.say(line)
 
 
+@bench.command("secagg")
+def secagg(
+    parties: Annotated[
+        str | None, typer.Option(metavar="N,...", help="Numbers of parties to a sum [10,100,1000].")
+    ] = None,
+    dimension: Annotated[str | None, typer.Option(metavar="D,...", help="Lengths of a vector [1000,100000].")] = None,
+    dropout: Annotated[float | None, typer.Option(metavar="P", help="Part of them that drop out [0.1].")] = None,
+    colluding: Annotated[
+        float | None, typer.Option(metavar="P", help="Part of them that may side with the server [0.05].")
+    ] = None,
+    peers: Annotated[
+        bool, typer.Option("--peers/--no-peers", help="Also Flower's SecAgg+; minutes a row from 100 parties on.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document last.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show a traceback if it fails.")] = False,
+) -> None:
+    """Time a masked sum, a client's part and the server's, beside Flower's SecAgg+."""
+    options: dict[str, object] = {"peers": peers}
+    for name, text in (("parties", parties), ("dimension", dimension)):
+        if text is not None:
+            options[name] = _numbers(name, text)
+    options |= {name: part for name, part in (("dropout", dropout), ("colluding", colluding)) if part is not None}
+    with voice.reporter(as_json=as_json, quiet=quiet) as reporter:
+        work = importlib.import_module("homespun.simulations.bench_secagg")
+        result: dict[str, Any] = work.secagg(options, reporter)
+        if as_json:
+            reporter.table(result)
+            return
+    for line in _secagg_lines(result):
+        voice.say(line)
+
+
+def _numbers(name: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"Expected {name}={text} as whole numbers with commas between them.") from None
+
+
 def _lines(result: Mapping[str, Any]) -> Iterator[str]:
     """The rows as aligned columns; then the large run and the machine, because a time means nothing without one."""
     yield f"{'':<15}{'us/update':>11}{'processor':>11}{'x kernel':>10}  "
@@ -105,6 +145,34 @@ def _ledger_lines(result: Mapping[str, Any]) -> Iterator[str]:
         yield note
     if machine := result.get("machine"):
         yield f"{_where(machine)}; SQLite {result['settings']['sqlite']} in {result['settings']['folder']}"
+
+
+def _secagg_lines(result: Mapping[str, Any]) -> Iterator[str]:
+    """Two lines a row, ours and the other's, below what both had to do; then what they do not share, and the machine."""
+    yield f"{'':<10}{'client ms':>11}{'most':>9}{'server s':>10}{'all s':>9}{'up B/coord':>12}{'up KB':>9}{'down KB':>9}{'x ours':>8}"
+    for row in result.get("rows", ()):
+        leak = "0" if row["leak_log2"] is None else f"2^{row['leak_log2']:.0f}"
+        neighbours = "all" if row["complete"] else f"k={row['degree']}"
+        yield (
+            f"{row['parties']:,} parties, {row['dimension']:,} coordinates, {row['dropped']} dropped: {neighbours}, "
+            f"t={row['threshold']}, m={row['committee']}, q={row['quorum']}; "
+            f"leak {leak}, abort {row['abort_chance']:.1g}"
+        )
+        for name, side in (("  homespun", row["ours"]), ("  SecAgg+", row["peer"])):
+            if side is None:
+                continue
+            if side["status"] != "measured":
+                yield f"{name:<10}{side['note']}"
+                continue
+            ratio = "" if side is row["ours"] else f"{side['over_ours']:,.1f}"
+            yield (
+                f"{name:<10}{side['client_ms']:>11,.1f}{side['client_ms_max']:>9,.1f}{side['server_seconds']:>10,.2f}"
+                f"{side['total_seconds']:>9,.2f}{side['up_bytes_per_coordinate']:>12,.2f}{side['up_bytes'] / 1e3:>9,.1f}"
+                f"{side['down_bytes'] / 1e3:>9,.1f}{ratio:>8}"
+            )
+    yield from result.get("notes", ())
+    if machine := result.get("machine"):
+        yield _where(machine)
 
 
 def _where(machine: Mapping[str, Any]) -> str:

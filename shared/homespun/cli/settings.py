@@ -87,6 +87,18 @@ def _delta(value: object) -> float:
     return number
 
 
+def _share(below: float) -> Callable[[object], float]:
+    def read(value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise _Refused
+        number = float(value)
+        if not 0 <= number < below:
+            raise _Refused
+        return number
+
+    return read
+
+
 def _shots(value: object) -> tuple[int, ...]:
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, (list, tuple)) or not parts:
@@ -140,6 +152,10 @@ SETTINGS: dict[str, Setting] = {
         Setting(name="rank", rule="a whole number >= 1", read=_whole(1)),
         Setting(name="users", rule="a whole number >= 2", read=_whole(2)),
         Setting(name="participation", rule="full, or poisson:q with q in (0, 1)", read=_participation),
+        Setting(name="trust", rule="one of distributed, central", read=_one_of("distributed", "central")),
+        Setting(name="dropout", rule="a number in [0, 0.5)", read=_share(0.5)),
+        Setting(name="max-dropout", rule="a number in [0, 1)", read=_share(1.0)),
+        Setting(name="colluding", rule="a number in [0, 1)", read=_share(1.0)),
         Setting(name="adapter-privacy", rule="exact, or record:E with E > 0", read=_adapter_privacy),
         Setting(name="engine", rule="one of vectorised, faithful, ray", read=_one_of("vectorised", "faithful", "ray")),
         Setting(name="features", rule="one of text, item, text+item", read=_one_of("text", "item", "text+item")),

@@ -71,6 +71,19 @@ def simulate(
     participation: Annotated[
         str | None, typer.Option(metavar="full|poisson:Q", help="Who takes part in a round.")
     ] = None,
+    trust: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Who adds the noise: distributed (the devices) or central (the server)."),
+    ] = None,
+    dropout: Annotated[
+        str | None, typer.Option(metavar="P", help="Chance that a device falls silent in a round.")
+    ] = None,
+    max_dropout: Annotated[
+        str | None, typer.Option(metavar="F", help="Share of people that a sum may lack; twice the dropout.")
+    ] = None,
+    colluding: Annotated[
+        str | None, typer.Option(metavar="F", help="Share of people that may collude with the server.")
+    ] = None,
     adapter_privacy: Annotated[
         str | None, typer.Option(metavar="exact|record:E", help="Privacy loss of an adapter, for one label; or exact.")
     ] = None,
@@ -124,6 +137,10 @@ def simulate(
         "rank": rank,
         "users": users,
         "participation": participation,
+        "trust": trust,
+        "dropout": dropout,
+        "max-dropout": max_dropout,
+        "colluding": colluding,
         "adapter-privacy": adapter_privacy,
         "engine": engine,
         "features": features,

@@ -13,6 +13,7 @@ from homespun.client.request import read_request
 from homespun.client.statistic import statistic_or_nothing
 from homespun.personal import Backbone, Pairs
 from homespun.privacy import Noise, Phase, contribute, ring_sum
+from homespun.simulations.dropouts import Dropouts
 from homespun.wire import Contribution, RoundRequest
 
 CHUNK_VALUES = 2**22  # statistics in flight, in numbers: 16 MiB of float32, a few times that while they are quantised
@@ -29,12 +30,17 @@ class Cell:
     phases: Mapping[str, Phase[Backbone, Pairs]] = field(repr=False)
     noise: Callable[[int, int], Noise] = field(repr=False)
     """Where the cell's noise shares come from, given the run and the round."""
+    dropouts: Dropouts | None = None
+    first: int = 0
+    """Place of the cell's first person among all people: coins of dropping out go by place."""
 
     def note_malformed(self) -> None:
         """Nothing: a cell is no device and has no ledger."""
 
     def contribute(self, request: RoundRequest) -> Contribution:
         """Answer a round for everybody in the cell, or for the participants that the request names.
+
+        Who drops out before their masked vector would have arrived is left out, with their share of the noise.
 
         Raises:
             UnknownPhase: As a device would.
@@ -44,6 +50,9 @@ class Cell:
         people = torch.arange(self.pairs.users)
         if request.participants is not None:
             people = people[torch.from_numpy(request.participants).long()]
+        if self.dropouts is not None:
+            there = self.dropouts.contributing(request.run, request.round, request.attempt)
+            people = people[torch.from_numpy(there[self.first + people.numpy()])]
         noise = self.noise(request.run, request.round)
         step = max(1, CHUNK_VALUES // phase.dimension)
         vectors = []

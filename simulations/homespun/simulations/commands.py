@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from flwr.app import Context
@@ -14,15 +14,14 @@ from safetensors.torch import save_file
 
 from homespun.client.app import Contributor
 from homespun.encoder import Progress
-from homespun.personal import Backbone, TierCaps, fit, predict
-from homespun.privacy import compose
+from homespun.personal import Backbone, TierCaps
 from homespun.privacy.ledger import EXPORT_NAME, Ledger
 from homespun.server.checkpoint import latest
-from homespun.server.coordinator import RoundReport, pending_round
-from homespun.server.run_ledger import account_of
+from homespun.server.coordinator import pending_round
 from homespun.simulations.devices import declare_devices, simulated_devices
+from homespun.simulations.dropouts import Dropouts
 from homespun.simulations.engine import contributors, train
-from homespun.simulations.evaluation import Evaluation, correct, evaluate, per_person
+from homespun.simulations.evaluation import Evaluation, evaluate
 from homespun.simulations.methods import reference_methods
 from homespun.simulations.options import Options
 from homespun.simulations.ray_runtime import require_ray
@@ -33,26 +32,8 @@ from homespun.simulations.run_record import open_ledger
 from homespun.simulations.statement import RunFacts, summarise
 from homespun.simulations.summary import pool
 from homespun.simulations.training import Course, FoldData, fold_data, plan_course
+from homespun.simulations.watch import Reporter, Watch
 from homespun.simulations.world import World, prepare, read_data
-
-WATCHED_SHOTS = 20  # labels behind the accuracy that is shown while a run goes on
-WATCHED_PEOPLE = 300
-
-
-class Reporter(Protocol):
-    """Who is told how far a run is; see ``homespun.cli.voice``."""
-
-    def stage(self, name: str, total: int | None = None) -> None:
-        """Begin a stage of ``total`` steps."""
-
-    def advance(self, n: int = 1) -> None:
-        """Steps of the stage are done."""
-
-    def round(self, status: Mapping[str, Any]) -> None:
-        """A round ended; ``status`` is its line of ``metrics.jsonl``."""
-
-    def note(self, text: str) -> None:
-        """Something worth knowing, in one sentence."""
 
 
 def simulate(given: Mapping[str, object], config: Path | None, reporter: Reporter) -> dict[str, Any]:
@@ -86,7 +67,9 @@ def simulate(given: Mapping[str, object], config: Path | None, reporter: Reporte
 
 
 def _refuse_changes(options: Options, values: Mapping[str, object]) -> None:
-    asked = Options.resolve({**vars(options), **values, "out": options.out})
+    # What a default hangs on may be among the values: those defaults are found again.
+    known = {name: value for name, value in vars(options).items() if name not in ("trust", "max_dropout")}
+    asked = Options.resolve({**known, **values, "out": options.out})
     changed = sorted(name.replace("_", "-") for name in values if getattr(options, name) != getattr(asked, name))
     if changed:
         raise ValueError(
@@ -120,8 +103,9 @@ def _run(options: Options, folder: RunFolder, reporter: Reporter) -> dict[str, A
             folder.keep_rounds(name, done)
         reporter.advance(sum(done.values()))
         for fold in folds:
-            watch = _Watch(folder=folder, fold=fold, course=course, ledger=ledger, reporter=reporter, options=options)
-            at_node = _people(options, folder.path, fold, course, world)
+            watch = Watch(folder=folder, fold=fold, course=course, ledger=ledger, reporter=reporter, options=options)
+            dropouts = Dropouts(seed=options.seed, chance=options.dropout, people=fold.seen.users)
+            at_node = _people(options, folder.path, fold, course, world, dropouts)
             backbone = train(
                 course.training(fold, options),
                 at_node,
@@ -129,6 +113,7 @@ def _run(options: Options, folder: RunFolder, reporter: Reporter) -> dict[str, A
                 folder.checkpoints(fold.number),
                 engine=options.engine,
                 observe=watch.observe,
+                dropouts=dropouts if options.engine == "faithful" else None,
             )
             backbones.append(backbone)
         if options.engine == "faithful":
@@ -184,75 +169,12 @@ class _Clock:
         self._last = now
 
 
-class _Watch:
-    """Turns a round's report into a line of ``metrics.jsonl`` and a word to whoever is watching."""
-
-    def __init__(
-        self,
-        *,
-        folder: RunFolder,
-        fold: FoldData,
-        course: Course,
-        ledger: Ledger,
-        reporter: Reporter,
-        options: Options,
-    ) -> None:
-        self._folder, self._course, self._ledger = folder, course, ledger
-        self._reporter, self._options = reporter, options
-        n = min(fold.evidence.shots, key=lambda shots: abs(shots - WATCHED_SHOTS))
-        people = slice(0, WATCHED_PEOPLE)
-        self._shots, self._test = fold.evidence.shots[n].select(people), fold.evidence.test.select(people)
-
-    def observe(self, report: RoundReport[Backbone]) -> None:
-        """One round is over."""
-        done = report.checkpoint
-        own = predict(report.state, fit(report.state, self._shots), self._test, caps=TierCaps())
-        claim = self._course.plan.claim
-        events = self._ledger.events(account_of(report.run))
-        noisy = claim.epsilon is not None
-        status = {
-            "schema_version": 1,
-            "message_type": "status",
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "fold": report.run,
-            "round": done.round,
-            "rounds": report.rounds,
-            "phase": done.phase,
-            "accuracy": float(per_person(correct(own.total), self._test).mean()),
-            "global_accuracy": float(per_person(correct(own.shared), self._test).mean()),
-            "epsilon": compose(events, delta=claim.delta).epsilon if noisy else None,
-            **({} if noisy else {"epsilon_reason": claim.reason}),
-            "delta": claim.delta,
-            "privacy_unit": claim.unit.value,
-            "neighboring_relation": claim.relation.value,
-            "accountant": claim.accountant,
-            "devices": done.devices,
-            "seconds": round(done.seconds, 6),
-            "signal_to_noise": done.signal_to_noise,
-        }
-        self._folder.append("metrics.jsonl", status)
-        self._folder.append(
-            "sent.jsonl",
-            {
-                "fold": report.run,
-                "round": done.round,
-                "phase": done.phase,
-                "from": "device" if self._options.engine == "faithful" else "cell",
-                "messages": done.messages,
-                "fields": ["vector"],
-                "bytes": done.reply_bytes,
-            },
-        )
-        self._reporter.round(status)
-        self._reporter.advance()
-
-
 def _people(
-    options: Options, folder: Path, fold: FoldData, course: Course, world: World
+    options: Options, folder: Path, fold: FoldData, course: Course, world: World, dropouts: Dropouts
 ) -> Callable[[Context], Contributor]:
     """Who answers at the nodes of a fold: devices or cells."""
     if options.engine != "faithful":
-        return contributors(fold.seen, course.phases, cell_size=options.cell_size, seed=options.seed)
+        return contributors(fold.seen, course.phases, cell_size=options.cell_size, seed=options.seed, dropouts=dropouts)
     return simulated_devices(
         folder, course.plan, fold.seen, course.phases,
         seed=options.seed, fold=fold.number, texts=world.catalogue.texts,

@@ -3,9 +3,10 @@
     RUN/devices/fold-0/00017/     see homespun.client.device
     RUN/witness.sqlite            the newest head of every device's ledger
 
-A device is made when it is first asked, opened for each request and closed again, so that a thousand of them need no
-thousand open files. The keys of vaults and witness follow from the seed and are never on disk; so does the noise, which
-is why such a device protects nobody.
+A device is made when it is first asked, opened for each message and closed again, so that a thousand of them need no
+thousand open files; the masked round that it takes part in stays in memory. The keys of vaults, identities and witness
+follow from the seed and are never on disk; so does the noise, which is why such a device protects nobody. The keys of
+masks are fresh: no result depends on them.
 """
 
 import homespun.wire.quiet  # noqa: F401  isort: skip   telemetry off, before flwr is imported
@@ -14,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from homespun.client.anchor import MemoryAnchor
 from homespun.client.app import Contributor
 from homespun.client.device import Device, Installation
 from homespun.client.lineage import ACCOUNT, newest_ledger
+from homespun.client.masked_round import Sessions
 from homespun.client.vault import GivenKey
 from homespun.personal import Backbone, Pairs
 from homespun.privacy import Noise, NoiseStream, Phase, Plan, canonical_json
@@ -32,10 +35,11 @@ from homespun.privacy.accountant import orders_for, to_epsilon
 from homespun.privacy.ledger import KeyRole, Kind, Ledger, SigningKey, event_cost
 from homespun.privacy.policy import Policy
 from homespun.privacy.policy_check import contribution_event
+from homespun.secagg import Identity, MaskedVector
 from homespun.server.witness import WitnessBook
-from homespun.wire import Contribution, RoundRequest
+from homespun.wire import Contribution, RoundRequest, StepRequest
 
-__all__ = ["SimulatedDevice", "declare_devices", "permitting", "simulated_devices", "summarise_devices"]
+__all__ = ["SimulatedDevice", "declare_devices", "permitting", "roster", "simulated_devices", "summarise_devices"]
 
 FEWEST = 5  # smaller groups of devices are not told apart
 MOST_GROUPS = 40
@@ -44,19 +48,44 @@ DEVICES, WITNESS = "devices", "witness.sqlite"
 
 @dataclass(frozen=True, kw_only=True)
 class SimulatedDevice:
-    """One person's device, closed between requests."""
+    """One person's device, closed between messages."""
 
     folder: Path
     key: GivenKey = field(repr=False)
     policy: Policy
     around: Installation
-    pairs: Pairs = field(repr=False)
-    preferences: Sequence[Mapping[str, Any]] = field(repr=False)
+    said: Callable[[], tuple[Pairs, Sequence[Mapping[str, Any]]]] = field(repr=False)
+    """The person's pairs, and the same as texts: asked for once, when the device is made."""
 
     def contribute(self, request: RoundRequest) -> Contribution:
-        """Answer a round; see :meth:`homespun.client.device.Device.contribute`."""
+        """Answer a plain round; see :meth:`homespun.client.device.Device.contribute`."""
         with self._opened() as device:
             return device.contribute(request)
+
+    def advertise(self, request: RoundRequest, step: StepRequest) -> bytes:
+        """Begin a masked round; see :meth:`homespun.client.device.Device.advertise`."""
+        with self._opened() as device:
+            return device.advertise(request, step)
+
+    def share(self, step: StepRequest) -> bytes:
+        """See :meth:`homespun.client.device.Device.share`."""
+        with self._opened() as device:
+            return device.share(step)
+
+    def mask(self, step: StepRequest) -> MaskedVector:
+        """See :meth:`homespun.client.device.Device.mask`."""
+        with self._opened() as device:
+            return device.mask(step)
+
+    def consent(self, step: StepRequest) -> bytes:
+        """See :meth:`homespun.client.device.Device.consent`."""
+        with self._opened() as device:
+            return device.consent(step)
+
+    def reveal(self, step: StepRequest) -> bytes:
+        """See :meth:`homespun.client.device.Device.reveal`."""
+        with self._opened() as device:
+            return device.reveal(step)
 
     def note_malformed(self) -> None:
         """See :meth:`homespun.client.device.Device.note_malformed`."""
@@ -69,7 +98,7 @@ class SimulatedDevice:
         else:
             device = Device.open(self.folder, self.key, self.around)
         if not device.has_learnt:  # new, or killed before it was given its data
-            device.learn(self.pairs, self.preferences)
+            device.learn(*self.said())
         return device
 
 
@@ -82,7 +111,7 @@ def simulated_devices(
     seed: int,
     fold: int = 0,
     texts: Sequence[str] = (),
-    noise: Callable[[int], Callable[[int, int], Noise]] | None = None,
+    noise: Callable[[int], Callable[[int, int, int], Noise]] | None = None,
 ) -> Callable[[Context], Contributor]:
     """Find the device of a node from its Flower context.
 
@@ -94,19 +123,24 @@ def simulated_devices(
         seed: Keys and noise follow from it.
         fold: Number of the fold: its people are devices of their own.
         texts: The items' texts, for the preferences as they were said; none where they are not known.
-        noise: Given a place, where the noise of a run and a round comes from; seeded streams if not given.
+        noise: Given a place, where the noise of a run, a round and an attempt comes from; seeded streams if not given.
     """
     policy, anchor = permitting(plan), MemoryAnchor()
     home = run / DEVICES / f"fold-{fold}"
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     witness = WitnessBook(run / WITNESS, _witness_key(seed))
 
-    def seeded(place: int) -> Callable[[int, int], Noise]:
-        return lambda run, round: NoiseStream.seeded(seed, "shares", run, round, place)
+    sessions = Sessions()
 
-    def at_node(context: Context) -> Contributor:
-        place = int(context.node_config["partition-id"])
+    def seeded(place: int) -> Callable[[int, int, int], Noise]:
+        return lambda run, round, attempt: NoiseStream.seeded(seed, "shares", run, round, place, attempt)
+
+    def said(place: int) -> tuple[Pairs, Sequence[Mapping[str, Any]]]:
         own = pairs.select(slice(place, place + 1))
+        return own, _said(own, texts)
+
+    @cache
+    def at_place(place: int) -> SimulatedDevice:
         return SimulatedDevice(
             folder=home / f"{place:05d}",
             key=GivenKey(_derived(seed, "vault", fold, place)),
@@ -118,12 +152,18 @@ def simulated_devices(
                 witness=witness,
                 anchor=anchor,
                 noise=(noise or seeded)(place),
+                identity=_identity(seed, fold, place),
+                sessions=sessions,
             ),
-            pairs=own,
-            preferences=_said(own, texts),
+            said=partial(said, place),
         )
 
-    return at_node
+    return lambda context: at_place(int(context.node_config["partition-id"]))
+
+
+def roster(people: int, *, seed: int, fold: int = 0) -> tuple[bytes, ...]:
+    """The identities of a fold's devices by place, Ed25519 public keys of 32 bytes: what an enrolment would know."""
+    return tuple(_identity(seed, fold, place).public for place in range(people))
 
 
 def permitting(plan: Plan) -> Policy:
@@ -193,6 +233,10 @@ def _said(pairs: Pairs, texts: Sequence[str]) -> list[Mapping[str, Any]]:
     counted = (pairs.weight[0] > 0).nonzero().flatten().tolist()
     chosen, rejected = pairs.chosen[0].tolist(), pairs.rejected[0].tolist()
     return [{"chosen": texts[chosen[n]], "rejected": texts[rejected[n]]} for n in counted]
+
+
+def _identity(seed: int, fold: int, place: int) -> Identity:
+    return Identity.from_bytes(_derived(seed, "identity", fold, place))
 
 
 def _witness_key(seed: int) -> SigningKey:

@@ -20,6 +20,7 @@ from homespun.privacy.ledger import Ledger
 from homespun.server.app import server_app
 from homespun.server.coordinator import RoundReport, Training, coordinate
 from homespun.simulations.cell import Cell
+from homespun.simulations.dropouts import Answering, Dropouts, silencing
 from homespun.simulations.grid import InProcessGrid
 from homespun.wire.flower import SERVER_NODE, in_process_identity
 
@@ -33,7 +34,12 @@ def members(engine: str, people: int, cell_size: int) -> tuple[int, ...]:
 
 
 def contributors(
-    pairs: Pairs, phases: Mapping[str, Phase[Backbone, Pairs]], *, cell_size: int, seed: int
+    pairs: Pairs,
+    phases: Mapping[str, Phase[Backbone, Pairs]],
+    *,
+    cell_size: int,
+    seed: int,
+    dropouts: Dropouts | None = None,
 ) -> Callable[[Context], Contributor]:
     """Find the cell at a node from its Flower context; devices are found by `simulations.devices`."""
     sizes = members("vectorised", pairs.users, cell_size)
@@ -46,7 +52,7 @@ def contributors(
             return NoiseStream.seeded(seed, "shares", run, round, place)
 
         people = slice(place * step, place * step + sizes[place])
-        return Cell(pairs=pairs.select(people), phases=phases, noise=noise)
+        return Cell(pairs=pairs.select(people), phases=phases, noise=noise, dropouts=dropouts, first=people.start)
 
     return at_node
 
@@ -59,8 +65,18 @@ def train(
     *,
     engine: str,
     observe: Observer,
+    dropouts: Dropouts | None = None,
 ) -> Backbone:
     """Run a training through a Flower ServerApp and ClientApp.
+
+    Args:
+        training: What to do.
+        at_node: Who answers at a node.
+        ledger: Ledger of the run, open.
+        checkpoints: Folder of the training's checkpoints.
+        engine: ``vectorised``, ``faithful`` or ``ray``.
+        observe: Called after each round.
+        dropouts: Which devices fall silent, where each node is one; cells leave people out themselves.
 
     Raises:
         Whatever :func:`~homespun.server.coordinator.coordinate` raises.
@@ -77,7 +93,8 @@ def train(
         run_on_ray(body, client_app(at_node), nodes=len(training.members))
         return result[0]
     with in_process_identity() as run:
-        grid = InProcessGrid(client_app(at_node), len(training.members), run)
+        app: Answering = client_app(at_node)
+        grid = InProcessGrid(app if dropouts is None else silencing(app, dropouts), len(training.members), run)
         context = Context(run_id=run.run_id, node_id=SERVER_NODE, node_config={}, state=RecordDict(), run_config={})
         server_app(body)(grid, context)
     return result[0]

@@ -10,9 +10,9 @@ import logging
 from collections.abc import Iterable
 
 from flwr.app import Context, Error, Message, RecordDict
-from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
+from homespun.simulations.dropouts import Answering
 from homespun.wire.flower import SERVER_NODE, Run, Wire, assign_message_id
 
 LOG = logging.getLogger("homespun.simulations")
@@ -25,11 +25,11 @@ class InProcessGrid(Grid):
     Node ids are 2, 3, ... because 1 is Flower's server. Contexts are made when a node is first used.
     """
 
-    def __init__(self, client_app: ClientApp, nodes: int, run: Run) -> None:
+    def __init__(self, client_app: Answering, nodes: int, run: Run) -> None:
         """Put ``nodes`` nodes behind one ClientApp.
 
         Args:
-            client_app: Handles every message; its context's ``node_config`` holds ``partition-id``.
+            client_app: The ClientApp, or what stands in front of it; handles every message; its context's ``node_config`` holds ``partition-id``.
             nodes: Number of nodes.
             run: Flower's run record, see ``wire.flower.in_process_identity``.
         """

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from homespun.privacy import Participation
+from homespun.privacy import Participation, Trust
 
 EMBEDDED = "embedded"
+MOST_MISSING = 0.45
+"""The largest default of ``max-dropout``: masks come off only where more than half of a cohort is there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,14 @@ class Options:
     users: int | None = None
     """Keep at most so many people; for the embedded population, simulate so many."""
     participation: str = "full"
+    trust: str = "distributed"
+    """``distributed`` or ``central``; `resolve` takes the second where participation is Poisson."""
+    dropout: float = 0.0
+    """Chance that a device falls silent in a round, at one of its five steps."""
+    max_dropout: float = 0.0
+    """Share of the people that may be missing when a sum is opened; `resolve` takes twice the dropout."""
+    colluding: float = 0.0
+    """Share of the people that may collude with the server."""
     adapter_privacy: str = "record:2"
     """``exact``, or ``record:E``: the epsilon that one label of a person costs, whoever sees their adapter."""
     engine: str = "vectorised"
@@ -64,17 +74,42 @@ class Options:
             ("split", self.split, ("new-items", "known-items", "new-topic")),
             ("engine", self.engine, ("vectorised", "faithful", "ray")),
             ("features", self.features, ("text", "item", "text+item")),
+            ("trust", self.trust, tuple(trust.value for trust in Trust)),
         ):
             _require(value in known, f"Expected {name}={value} to be one of {', '.join(known)}.")
-        Participation.parse(self.participation)
+        self._check_cohorts()
         _require(
             self.adapter_privacy == "exact" or 0 < (_record_epsilon(self.adapter_privacy) or 0.0) < math.inf,
             f"Expected adapter-privacy={self.adapter_privacy} as exact, or record:E with E in (0, inf).",
         )
 
+    def _check_cohorts(self) -> None:
+        """Who takes part, who may be missing, and who is trusted, must go together."""
+        poisson = Participation.parse(self.participation).sampling_probability is not None
+        central = self.trust == Trust.CENTRAL.value
+        _require(
+            central or not poisson,
+            f"Expected trust={self.trust} as central with participation={self.participation}: a noise share cannot be "
+            "sized for a cohort of random size. Leave trust out, or write participation=full.",
+        )
+        _require(0.0 <= self.dropout < 0.5, f"Expected dropout={self.dropout:g} in [0, 0.5).")
+        highest = 1.0 if central else 0.5
+        _require(
+            self.dropout <= self.max_dropout < highest,
+            f"Expected max-dropout={self.max_dropout:g} in [dropout={self.dropout:g}, {highest:g}): "
+            + ("somebody must answer." if central else "masks come off only where more than half of a cohort is there.")
+            + " Leave it out for twice the dropout.",
+        )
+        _require(0.0 <= self.colluding < 1.0, f"Expected colluding={self.colluding:g} in [0, 1).")
+        _require(
+            not central or self.colluding == 0.0,
+            f"Expected colluding={self.colluding:g} as 0 with trust=central: the server is trusted there, and adds the "
+            "noise itself. Leave it out, or write trust=distributed.",
+        )
+
     @classmethod
     def resolve(cls, given: Mapping[str, object]) -> Self:
-        """Options from what was given; everything else takes its default.
+        """Options from what was given; everything else takes its default, which may hang on what was given.
 
         Raises:
             ValueError: An unknown name, or a value that breaks its rule.
@@ -85,6 +120,12 @@ class Options:
         values: dict[str, Any] = dict(given)
         if "shots" in values:
             values["shots"] = tuple(values["shots"])
+        if "trust" not in values:
+            sampled = Participation.parse(values.get("participation", cls.participation)).sampling_probability
+            values["trust"] = (Trust.DISTRIBUTED if sampled is None else Trust.CENTRAL).value
+        if "max_dropout" not in values:
+            dropout = values.get("dropout", cls.dropout)
+            values["max_dropout"] = max(dropout, min(2 * dropout, MOST_MISSING))
         return cls(**values)
 
     def to_toml(self) -> dict[str, object]:

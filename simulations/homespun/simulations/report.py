@@ -93,6 +93,8 @@ def _content(recorded: Recorded) -> dict[str, Any]:
         "labels": {method: style[0] for method, style in STYLES.items()},
         "headline": words.headline(summary),
         "claim": words.claim(summary),
+        "masking": words.masking(summary),
+        "cohorts": words.cohorts(summary),
         "adapter_claim": words.adapter_claim(summary),
         "odds": words.odds(summary),
         "mu": words.composed_mu(summary.get("phases") or ()),
@@ -104,14 +106,19 @@ def _content(recorded: Recorded) -> dict[str, Any]:
 
 
 def _sent(recorded: Recorded) -> list[dict[str, Any]]:
-    """What left the cells or devices, one row a phase and sender."""
+    """What left the cells or devices, one row a phase and sender; of masked rounds, how many answered each step."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for line in recorded.sent:
         key = (str(line.get("phase", "")), str(line.get("from", "")))
-        row = rows.setdefault(key, {"phase": key[0], "sender": key[1], "messages": 0, "bytes": 0, "fields": []})
+        row = rows.setdefault(key, {"phase": key[0], "sender": key[1], "messages": 0, "bytes": 0, "fields": {}})
         row["messages"] += line.get("messages", 0)
         row["bytes"] += line.get("bytes", 0)
-        row["fields"] = sorted({*row["fields"], *map(str, line.get("fields") or ())})
+        fields = [str(field) for field in line.get("fields") or ()]
+        answers = list((line.get("steps") or {}).values()) or [None] * len(fields)
+        for field, count in zip(fields, answers, strict=False):
+            row["fields"][field] = None if count is None else (row["fields"].get(field) or 0) + count
+    for row in rows.values():
+        row["fields"] = [name if count is None else f"{name} ({count:,})" for name, count in row["fields"].items()]
     return list(rows.values())
 
 

@@ -73,6 +73,9 @@ def summarise(facts: RunFacts, run: Path) -> dict[str, Any]:
         "users_seen": round(np.mean([fold.seen.users for fold in facts.folds])),
         "users_unseen": round(np.mean([fold.evidence.test.users for fold in facts.folds])),
         "dropped_shots": list(facts.folds[0].dropped_shots),
+        "dropout": options.dropout,
+        "max_dropout": options.max_dropout,
+        "survivors": _survivors(facts),
         **privacy_statement(plan, {row["phase"]: row["signal_to_noise"] for row in facts.rounds}),
         "adapter_privacy": adapter_statement(options, facts.course.geometry.dim, kept),
         **measured,
@@ -97,7 +100,7 @@ def privacy_statement(plan: Plan, signal_to_noise: Mapping[str, float | None]) -
         "privacy_unit": claim.unit.value,
         "neighboring_relation": claim.relation.value,
         "sampling": (
-            "Everybody takes part in every round; no amplification by sampling is claimed."
+            "Everybody is asked in every round; no amplification by sampling is claimed."
             if rate is None
             else f"Each device is drawn with probability {rate:g} by its own secret coin in every round (Poisson); the "
             "amplification holds against whoever sees the released backbones, not against the server."
@@ -108,6 +111,7 @@ def privacy_statement(plan: Plan, signal_to_noise: Mapping[str, float | None]) -
         "noise_multiplier": total**-0.5 if total > 0 else 0.0,
         "population": spec.population,
         "min_survivors": spec.min_survivors,
+        "colluding": spec.colluding,
         "rounds": sum(release.rounds for release in plan.releases),
         "phases": [
             {
@@ -122,6 +126,20 @@ def privacy_statement(plan: Plan, signal_to_noise: Mapping[str, float | None]) -
             for release, asked in zip(plan.releases, spec.releases, strict=True)
         ],
         "plan_digest": plan.digest,
+    }
+
+
+def _survivors(facts: RunFacts) -> dict[str, Any] | None:
+    """How many people were asked and in a sum, all rounds of all folds; None where that is a secret."""
+    if facts.course.plan.spec.participation.sampling_probability is not None:
+        return None
+    counted = [int(row["devices"]) for row in facts.rounds]
+    return {
+        "asked": round(float(np.mean([row["asked"] for row in facts.rounds]))),
+        "mean": round(float(np.mean(counted)), 2),
+        "least": min(counted),
+        "rounds": len(counted),
+        "attempts": sum(row["attempts"] for row in facts.rounds),
     }
 
 

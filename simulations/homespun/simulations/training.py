@@ -1,5 +1,6 @@
 """From options and data to trainings: the plan that all folds share, and each fold's people behind nodes."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -12,7 +13,10 @@ from homespun.personal import Backbone, Geometry, Pairs, PublicMoments, average_
 from homespun.personal.bounds import universal_directions
 from homespun.preferences import Fold
 from homespun.privacy import NoiseStream, Participation, Phase, Plan, PrivacySpec, Relation, Trust, Unit
+from homespun.secagg import choose_shape
+from homespun.secagg.shape import MAX_PARTIES
 from homespun.server.coordinator import Training
+from homespun.simulations.devices import roster
 from homespun.simulations.engine import members
 from homespun.simulations.evaluation import Evidence
 from homespun.simulations.options import Options
@@ -56,9 +60,16 @@ class Course:
             phases=tuple(self.phases.values()),
             initial=self.initial,
             members=members(options.engine, fold.seen.users, options.cell_size),
+            roster=self._roster(fold, options),
             run=fold.number,
             noise=noise,
         )
+
+    def _roster(self, fold: FoldData, options: Options) -> tuple[bytes, ...] | None:
+        """Who the devices of a fold are, where vectors are masked; a cell answers with a sum and masks nothing."""
+        if options.engine != "faithful" or self.plan.spec.trust is not Trust.DISTRIBUTED:
+            return None
+        return roster(fold.seen.users, seed=options.seed, fold=fold.number)
 
 
 def fold_data(world: World, options: Options) -> Iterator[FoldData]:
@@ -81,7 +92,7 @@ def plan_course(world: World, folds: list[FoldData], options: Options) -> Course
     """Fix geometry, phases and privacy plan before any label is used.
 
     The folds of a run share one plan: its public population is that of the largest fold, and noise shares are sized
-    for the smallest.
+    for what is left of the smallest if as many are missing or dishonest as is allowed.
 
     Raises:
         ValueError: The privacy asked for cannot be had.
@@ -90,17 +101,17 @@ def plan_course(world: World, folds: list[FoldData], options: Options) -> Course
     smallest = min(fold.seen.users for fold in folds)
     geometry = geometry_of(world, options, population=largest)
     learner = preference_learner(geometry, rank=options.rank, epsilon=options.epsilon, delta=options.delta)
-    participation = Participation.parse(options.participation)
+    honest, colluding = survivors(options, smallest=smallest, largest=largest)
     spec = PrivacySpec(
         epsilon=options.epsilon,
         delta=options.delta,
         unit=Unit.DEVICE,
         relation=Relation.ADD_OR_REMOVE,
-        # A share of the noise cannot be sized for a cohort of random size, so Poisson rounds trust the server.
-        trust=Trust.DISTRIBUTED if participation.sampling_probability is None else Trust.CENTRAL,
-        participation=participation,
+        trust=Trust(options.trust),
+        participation=Participation.parse(options.participation),
         population=largest,
-        min_survivors=smallest,
+        min_survivors=honest,
+        colluding=colluding,
         releases=learner.releases(),
     )
     return Course(
@@ -110,6 +121,38 @@ def plan_course(world: World, folds: list[FoldData], options: Options) -> Course
         phases={phase.name: phase for phase in learner.phases},
         initial=average_user(geometry.dim, 1, projection=world.projection.digest),
     )
+
+
+def survivors(options: Options, *, smallest: int, largest: int) -> tuple[int, int]:
+    """How many honest people a sum must hold to be opened, and how many of a cohort may be dishonest beside them.
+
+    Raises:
+        ValueError: More may be missing or collude than masks and noise can bear.
+    """
+    fewest = smallest - int(options.max_dropout * smallest)
+    colluding = math.ceil(options.colluding * largest)
+    if fewest <= colluding:
+        raise ValueError(
+            f"Expected more than colluding={colluding} of the fewest people in a sum, which are {fewest} of {smallest}: "
+            "no honest person's noise would be promised. Write a lower --colluding or --max-dropout."
+        )
+    if options.trust == Trust.DISTRIBUTED.value:
+        for people in {smallest, largest}:
+            _check_masks(people, fewest=fewest, colluding=colluding)
+    return fewest - colluding, colluding
+
+
+def _check_masks(people: int, *, fewest: int, colluding: int) -> None:
+    """Refuse sums that no masked round could open, whichever engine stands for it; of more people none is masked at once."""
+    if people > MAX_PARTIES:
+        return
+    try:
+        choose_shape(people, min_survivors=fewest, colluding=colluding)
+    except ValueError as error:
+        raise ValueError(
+            f"Expected sums that can be masked of at least {fewest} of {people} people, of whom colluding={colluding}: "
+            f"{error} Write a lower --max-dropout or --colluding, or --trust central."
+        ) from error
 
 
 def geometry_of(world: World, options: Options, *, population: int) -> Geometry:

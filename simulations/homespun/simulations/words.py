@@ -14,13 +14,29 @@ from typing import Any
 
 from homespun.simulations.recorded import headline_shots
 
-__all__ = ["adapter_claim", "claim", "clause", "composed_mu", "headline", "limits", "odds", "short", "trade_off"]
+__all__ = [
+    "adapter_claim",
+    "claim",
+    "clause",
+    "cohorts",
+    "composed_mu",
+    "headline",
+    "limits",
+    "masking",
+    "odds",
+    "short",
+    "trade_off",
+]
 
 _NORMAL = NormalDist()
 _TRUST = {
-    "distributed": "each device adds its share of the noise and the server sees only the sum, for which secure aggregation is assumed",
-    "central": "the server is trusted with each clipped message and adds the noise itself",
+    "protocol": "each device adds its share of the noise and masks its vector, so that a server with bounded computing power"
+    + " learns the sum and nothing else about it",
+    "cells": "each device adds its share of the noise and the server sees only sums; in this run, cells of simulated people"
+    + " stand for the secure aggregation that makes it so",
+    "none": "the server is trusted with each clipped message and adds the noise itself",
 }
+"""By what became of single vectors, see `masking`."""
 
 _NEVER_CLAIMED = (
     "That a device took part is not hidden from the server that talks to it: the claim covers what it contributed.",
@@ -112,7 +128,26 @@ what a single {unit} holds."
         f"Against {whom} who sees every backbone this training releases, over all {summary.get('rounds', '?')} rounds of it, "
         f"whatever one {unit} contributed changes the chances of any outcome by at most epsilon = "
         f"{short(summary['epsilon'])} at delta = {short(summary['delta'])} ({summary.get('neighboring_relation', 'add-or-remove')} "
-        f"of one {unit}; sampling: {sampling}; {_TRUST.get(trust, trust)})."
+        f"of one {unit}; sampling: {sampling}; {_TRUST[masking(summary)]}{_allowing(summary)})."
+    )
+
+
+def masking(summary: Mapping[str, Any]) -> str:
+    """What kept single vectors from the server: the ``protocol``, ``cells`` that stand for it, or ``none``."""
+    if summary.get("trust", "central") != "distributed":
+        return "none"
+    return "protocol" if summary.get("engine") == "faithful" else "cells"
+
+
+def _allowing(summary: Mapping[str, Any]) -> str:
+    """Who may collude and who may be missing, where the noise was sized for it."""
+    colluding, population = summary.get("colluding") or 0, summary.get("population")
+    if summary.get("trust") != "distributed":
+        return ""
+    return (
+        f"; it holds if at most {colluding} of {population} devices collude with the server"
+        if colluding
+        else "; it assumes that no device colludes with the server"
     )
 
 
@@ -142,6 +177,23 @@ def odds(summary: Mapping[str, Any]) -> str | None:
         f"Someone allowed 1 false alarm in 100 finds at most {most} of 100 that are; pure guessing finds 1. "
         f"(Gaussian trade-off curve, mu = {mu:.3g}, all rounds together, sampling not counted.)"
     )
+
+
+def cohorts(summary: Mapping[str, Any]) -> str:
+    """Who was asked, who was in the sums, and from how many people a sum is opened, in one sentence."""
+    survivors = summary.get("survivors") or {}
+    fewest = (summary.get("min_survivors") or 0) + (summary.get("colluding") or 0)
+    told = f"sums are divided by the public number {summary.get('population', 0):,}; "
+    if "poisson" in str(summary.get("sampling", "")).lower():
+        return told + "the size of a cohort is a secret, and any is opened"
+    told += f"none is opened from fewer than {fewest:,} people"
+    if not survivors:
+        return told
+    least, mean, asked = survivors["least"], survivors["mean"], survivors["asked"]
+    told += f"; of {asked:,} people asked, {short(mean) if mean < 1000 else f'{mean:,.0f}'} were in a sum on average"
+    told += f" and {least:,} in the smallest" if least != mean else ""
+    again = survivors["attempts"] - survivors["rounds"]
+    return told + (f"; {again:,} attempts failed and were made again" if again else "")
 
 
 def limits(summary: Mapping[str, Any]) -> list[str]:

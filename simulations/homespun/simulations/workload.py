@@ -26,7 +26,7 @@ from homespun.privacy import NoiseStream, Participation, Phase, Plan, PrivacySpe
 from homespun.privacy.ledger import SigningKey
 from homespun.server.coordinator import RoundReport, Training
 from homespun.server.run_ledger import open_run_ledger, run_genesis
-from homespun.simulations.devices import simulated_devices
+from homespun.simulations.devices import roster, simulated_devices
 from homespun.simulations.engine import contributors, members, train
 from homespun.simulations.population import benchmark_population
 
@@ -174,6 +174,7 @@ def time_rounds(
         phases=(work.phase,),
         initial=work.initial,
         members=members(engine, work.pairs.users, CELL),
+        roster=roster(work.pairs.users, seed=seed) if engine == "faithful" else None,
         noise=lambda run, round: NoiseStream.seeded(seed, "server", run, round),
     )
     with tempfile.TemporaryDirectory(prefix="homespun-bench-") as name:

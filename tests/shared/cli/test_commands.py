@@ -89,6 +89,7 @@ def test_the_tree_is_the_promised_one() -> None:
         "runs compare",
         "bench rounds",
         "bench ledger",
+        "bench secagg",
         "config list",
     }
     assert promised | {"config init", "config ls"} <= {" ".join(path) for path in commands()}
