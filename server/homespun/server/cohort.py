@@ -126,7 +126,7 @@ def exchange(
                 continue
             del waiting[reply.metadata.reply_to_message_id]
             if reply.has_error():
-                LOG.warning("a node refused: error %s", reply.error.code)
+                LOG.info("a node refused: error %s", reply.error.code)  # dropouts are expected, and counted
             else:
                 yield node, reply.content
         if not waiting or time.monotonic() > deadline:

@@ -22,6 +22,8 @@ def status_line(status: Mapping[str, Any]) -> str:
         parts.append(f"accuracy {accuracy:.1%}{against}")
     if "epsilon" in status:
         parts.append(voice.epsilon_in_words(status))
+    if isinstance(devices := status.get("devices"), int) and devices < status.get("asked", devices):
+        parts.append(f"{devices} of {status['asked']} devices in the sum")
     if isinstance(fold := status.get("fold"), int) and fold > 0:
         parts.insert(0, f"fold {fold + 1}")
     return ", ".join(parts)
