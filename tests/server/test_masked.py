@@ -330,7 +330,7 @@ SPOILT: dict[str, Callable[[Message, list[Message]], list[Message]]] = {
 def test_an_answer_that_does_not_fit_is_left_out(what: str, step: str, caplog: pytest.LogCaptureFixture) -> None:
     """It ends nothing and changes nothing: the rest is summed, bit for bit."""
     gone = (4, 8)
-    with caplog.at_level(logging.WARNING, "homespun.server"):
+    with caplog.at_level(logging.INFO, "homespun.server"):
         made = attempt(spoiling(step, gone, SPOILT[what]))
     if what == "an answer in another's name" and step == MASK:
         # A vector has no sender in it: it counts for the node that sent it, and spoils the sum as any vector may.
@@ -550,6 +550,33 @@ def test_another_attempt_has_other_terms_and_asks_everybody_again(step: str, tmp
     assert opened == ([0, 1, 0, 0] if step == REVEAL else [1, 0, 0])
     facts = [entry.body["facts"]["attempts"] for entry in entries(tmp_path) if entry.kind.value == "commit"]
     assert facts == [2, 1, 1]
+
+
+class Cheat(Party):
+    """Deals shares of another secret than it announced, each time: no sum with it can be opened."""
+
+    def answer(self, kind: str, content: RecordDict) -> RecordDict:
+        if kind == SHARE:
+            self._client._fresh = dataclasses.replace(self._client._fresh, self_secret=1)  # type: ignore[type-var]
+        return super().answer(kind, content)
+
+
+def test_who_dealt_false_shares_is_not_asked_again(tmp_path: Path) -> None:
+    """Two cheats cost two attempts, not the training; in the next round they are asked like everybody."""
+
+    def link(flower: Any) -> Link:
+        grid = Link(flower)
+        for place in (2, 5):
+            grid.parties[place] = Cheat(place)
+        return grid
+
+    made = run(tmp_path, link=link)
+    assert made.error is None
+    assert [report.checkpoint.attempts for report in made.reports] == [ATTEMPTS] * 3
+    assert [report.checkpoint.devices for report in made.reports] == [PEOPLE - 2] * 3
+    assert made.link.parties[2].seen == [(0, 0), (1, 0), (2, 0)]
+    assert made.link.parties[5].seen == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]
+    assert made.link.parties[0].seen == [(number, attempt) for number in range(3) for attempt in range(ATTEMPTS)]
 
 
 def test_a_round_that_never_opens_says_how_far_it_came(tmp_path: Path) -> None:

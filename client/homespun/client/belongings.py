@@ -72,9 +72,11 @@ class Belongings:
         self._write("outbox", answers_to_bytes({**self.answers, run: answer}))
 
     def drop(self, reservation: int) -> None:
-        """Forget what was sealed under a reservation that is about to be burned: it must not leave."""
+        """Forget the vector under a reservation that is about to be burned: it must not leave. A masked one was not kept."""
         answers = self.answers
-        kept = {run: answer for run, answer in answers.items() if answer.reservation != reservation}
+        kept = {
+            run: answer for run, answer in answers.items() if answer.reservation != reservation or answer.vector is None
+        }
         if len(kept) < len(answers):
             self._write("outbox", answers_to_bytes(kept))
 

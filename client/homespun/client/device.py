@@ -235,7 +235,7 @@ class Device:
         self.close()
 
     def close(self) -> None:
-        """Let go of the folder and of every key."""
+        """Let go of the folder and of its keys; masked rounds that go on stay with the installation's sessions."""
         self._closing.close()
 
     def __enter__(self) -> Self:

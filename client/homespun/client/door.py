@@ -6,6 +6,7 @@ masked (the noise is the devices')                      advertise -> share -> ma
 
 import hashlib
 import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import final
@@ -51,6 +52,7 @@ class Door:
         """
         self._name, self._spending, self._identity = opened.name, opened.spending, opened.identity
         self._around, self._own, self._remember = around, own, remember
+        self._turn = threading.Lock()  # two lists of survivors, signed side by side, would open two sums
 
     def contribute(self, request: RoundRequest) -> Contribution:
         """Answer a plain round; see :meth:`homespun.client.device.Device.contribute`."""
@@ -185,14 +187,15 @@ class Door:
 
     @contextmanager
     def _within(self, digest: bytes) -> Iterator[MaskedRound]:
-        """The session that a step is of; a message that it refuses is declined, and leaves it as it was."""
-        within = self._around.sessions.find(self._name, digest)
-        subject = {"project": self._around.project} if within is None else within.asked.subject
-        self._require_willing(subject)
-        with self._protocol(subject):
-            if within is None:
-                raise secagg.Refused(secagg.Fault.WRONG_STAGE, "an open session")
-            yield within
+        """The session that a step is of, one step at a time; a message that it refuses is declined, and leaves it as it was."""
+        with self._turn:
+            within = self._around.sessions.find(self._name, digest)
+            subject = {"project": self._around.project} if within is None else within.asked.subject
+            self._require_willing(subject)
+            with self._protocol(subject):
+                if within is None:
+                    raise secagg.Refused(secagg.Fault.WRONG_STAGE, "an open session")
+                yield within
 
     @contextmanager
     def _protocol(self, subject: Mapping[str, str | int]) -> Iterator[None]:

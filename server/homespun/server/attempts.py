@@ -19,7 +19,7 @@ from flwr.serverapp import Grid
 from homespun.privacy import CohortTooSmall
 from homespun.privacy.ledger import Ledger, Reservation
 from homespun.privacy.ledger.files import sync_folder, write_atomically
-from homespun.secagg import Aborted
+from homespun.secagg import Aborted, Fault
 from homespun.server.cohort import Answers
 from homespun.server.masked import masked_sum, terms_of
 from homespun.wire import RoundRequest, request_digest
@@ -41,7 +41,9 @@ def open_masked(
 ) -> Answers:
     """Try a masked round until a sum is opened, at most `ATTEMPTS` times.
 
-    A node that failed at one attempt is asked again at the next. Devices pay for each attempt that they send a vector to.
+    A node that failed at one attempt is asked again at the next, but for one whose shares gave another secret than it had
+    announced: no accident does that, and it could spoil every attempt. Devices pay for each attempt that they send a vector
+    to.
 
     Args:
         grid: Flower Grid of the nodes.
@@ -55,17 +57,23 @@ def open_masked(
     Raises:
         CohortTooSmall: No attempt came to a sum. The reservation stays open, for whoever takes the round up again.
     """
-    failed = []
+    failed, party_nodes = [], dict(zip(roster, nodes, strict=True))
     for _ in range(ATTEMPTS):
         attempt = take_attempt(folder, request.round, least=reservation.attempts)
         asked = replace(request, attempt=attempt)
         opening = partial(_record, ledger, reservation, attempt)
-        terms = terms_of(request.release, roster, context=bytes.fromhex(request_digest(asked)))
+        terms = terms_of(request.release, list(party_nodes), context=bytes.fromhex(request_digest(asked)))
         try:
-            answers = masked_sum(grid, nodes, terms, asked, opening=opening)
+            answers = masked_sum(grid, list(party_nodes.values()), terms, asked, opening=opening)
         except Aborted as error:
             LOG.warning("attempt %s at round %s was given up: %s", attempt, request.round, error)
             failed.append(f"Attempt {attempt} ended at step {error.stage.value}: {error}")
+            if (
+                error.fault is Fault.BAD_DEALER
+                and error.party is not None
+                and len(party_nodes) > request.release.fewest
+            ):
+                del party_nodes[terms.roster[error.party]]
         else:
             return replace(answers, attempts=attempt + 1)
     raise CohortTooSmall(

@@ -24,7 +24,7 @@ class Masking:
     """How the noisy sums of a ledger came about, where devices add the noise."""
 
     holder: str
-    """Who kept the ledger: a device opens no sum, and lets masked vectors alone leave."""
+    """Who kept the ledger: a device opens no sum; one that lets masked vectors alone leave says for each who may collude."""
     rounds: int
     """Rounds that were committed."""
     masked: int
@@ -41,7 +41,7 @@ class Masking:
     @property
     def everywhere(self) -> bool:
         """Whether each round was masked."""
-        return self.holder == "device" or 0 < self.rounds == self.masked
+        return self.colluding is not None if self.holder == "device" else 0 < self.rounds == self.masked
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""

@@ -30,8 +30,8 @@ has the threat model, the derivations and the proofs.
 """
 
 from homespun.secagg.client import Client
-from homespun.secagg.crypto import Identity
 from homespun.secagg.errors import Aborted, Fault, Refused, SecAggError, Stage
+from homespun.secagg.identity import Identity
 from homespun.secagg.messages import (
     Ack,
     Advert,

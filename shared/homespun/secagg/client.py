@@ -11,104 +11,49 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TypeVar, final
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
-from homespun.secagg.crypto import (
-    Identity,
-    Tag,
-    Unique,
-    add_mask,
-    agree,
-    open_box,
-    public_key,
-    seal_box,
-    subtract_mask,
-)
-from homespun.secagg.derivations import (
-    ack_key,
-    ack_tag,
-    advert_content,
-    commitment,
-    consent_content,
-    field_bytes,
-    mask_private,
-    pair_key,
-    seal_context,
-    seal_key,
-    self_key,
-    share_check,
-    transcript_of,
-)
+from homespun.secagg.crypto import Tag, add_mask, subtract_mask
+from homespun.secagg.derivations import consent_content, pair_key
 from homespun.secagg.errors import Fault, Refused, Stage
-from homespun.secagg.graph import Graph, draw_committee, draw_graph
-from homespun.secagg.judging import check_adverts, check_consents, check_list, check_neighbour, vouched_for
+from homespun.secagg.graph import draw_committee
+from homespun.secagg.holdings import (
+    Fresh,
+    Held,
+    Keys,
+    View,
+    acks_for,
+    advertise,
+    agree_with_all,
+    begin,
+    join,
+    keys_of,
+    open_inbox,
+    rows_to_reveal,
+    seal_shares,
+)
+from homespun.secagg.identity import Identity, Unique
+from homespun.secagg.judging import check_adverts, check_consents, check_list, vouched_for
 from homespun.secagg.messages import (
-    Ack,
     Advert,
     Adverts,
     Consent,
     Inbox,
-    Kind,
     MaskedVector,
     Revealed,
     RevealRequest,
-    Sealed,
     SealedShares,
-    Share,
     Survivors,
-    write_acks,
 )
-from homespun.secagg.shares import PRIME, split
+from homespun.secagg.shares import PRIME
 from homespun.secagg.terms import Terms
 
 __all__ = ["Client"]
 
 SecretT = TypeVar("SecretT")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Fresh:
-    """Secrets before they are shared."""
-
-    mask_secret: int = field(repr=False)
-    self_secret: int = field(repr=False)
-    mask_private: X25519PrivateKey = field(repr=False)
-    seal_private: X25519PrivateKey = field(repr=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Public:
-    """What a party knows from the adverts on."""
-
-    transcript: bytes
-    graph: Graph
-    neighbours: frozenset[int]
-    mask_keys: dict[int, bytes]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Keys:
-    """Keys from sharing to masking; of the seals only what is derived from them."""
-
-    mask_private: X25519PrivateKey = field(repr=False)
-    self_key: bytes = field(repr=False)
-    opens: dict[int, bytes] = field(repr=False)
-    acks_to: dict[int, bytes] = field(repr=False)
-    acks_from: dict[int, bytes] = field(repr=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Held:
-    """Shares of others, mask share first, and whom the own vector was masked with."""
-
-    masked_with: frozenset[int]
-    shares: dict[int, tuple[bytes, bytes]] = field(repr=False)
-    acks_from: dict[int, bytes] = field(repr=False)
 
 
 @final
@@ -126,6 +71,7 @@ class Client(Unique):
         * refused means unchanged: a call that raises `Refused` leaves the party as it was.
         * forgetful: secrets are dropped as soon as no later step needs them, all of them after `reveal` or `close`.
         * not copied, not pickled, not printed.
+        * one caller at a time: that is left to whoever calls; two threads in one step could make it answer twice.
     Raises:
         Refused: ``UNKNOWN_PARTY``, the identity is not on the roster.
     """
@@ -140,17 +86,12 @@ class Client(Unique):
         self._identity: Identity | None = identity
         self._committee = draw_committee(terms.parties, terms.shape, terms.digest)
         mask_secret, self_secret = secrets.randbelow(PRIME), secrets.randbelow(PRIME)
-        self._fresh: _Fresh | None = _Fresh(
-            mask_secret=mask_secret,
-            self_secret=self_secret,
-            mask_private=mask_private(terms, self.index, mask_secret),
-            seal_private=X25519PrivateKey.generate(),
-        )
-        self._public: _Public | None = None
-        self._keys: _Keys | None = None
-        self._held: _Held | None = None
+        self._fresh: Fresh | None = begin(terms, self.index, mask_secret=mask_secret, self_secret=self_secret)
+        self._view: View | None = None
+        self._keys: Keys | None = None
+        self._held: Held | None = None
         self._signed: Survivors | None = None
-        self.advert = _advertise(terms, self.index, identity, self._fresh)
+        self.advert = advertise(terms, self.index, identity, self._fresh)
 
     @property
     def transcript(self) -> bytes:
@@ -159,9 +100,9 @@ class Client(Unique):
         Raises:
             Refused: ``WRONG_STAGE``, the adverts are not known yet.
         """
-        if self._public is None:
+        if self._view is None:
             raise Refused(Fault.WRONG_STAGE, "Expected the adverts before the transcript.")
-        return self._public.transcript
+        return self._view.transcript
 
     @property
     def is_committee(self) -> bool:
@@ -180,39 +121,10 @@ class Client(Unique):
         fresh = self._at(Stage.SHARE, self._fresh)
         found = Adverts(adverts=tuple(adverts)).adverts
         check_adverts(self.terms, found, self.advert)
-        transcript = transcript_of(self.terms, found)
-        graph = draw_graph([advert.index for advert in found], self.terms.shape, transcript)
-        row = graph.neighbours(self.index)
-        by_index = {advert.index: advert for advert in found}
-        for peer in row:
-            check_neighbour(self.terms, by_index[peer])
-        agreed = {peer: agree(fresh.seal_private, by_index[peer].seal_key) for peer in row}
-        mask_shares = split(fresh.mask_secret, threshold=self.terms.shape.threshold, holders=row)
-        self_shares = split(fresh.self_secret, threshold=self.terms.shape.threshold, holders=row)
-        sealed = SealedShares(
-            sender=self.index,
-            rows=tuple(
-                [
-                    _seal(transcript, self.index, peer, agreed[peer], mask_shares[peer], self_shares[peer])
-                    for peer in row
-                ]
-            ),
-        )
-        self._public = _Public(
-            transcript=transcript,
-            graph=graph,
-            neighbours=frozenset(row),
-            mask_keys={peer: by_index[peer].mask_key for peer in row},
-        )
-        acked = row if self.terms.sparse else ()
-        self._keys = _Keys(
-            mask_private=fresh.mask_private,
-            self_key=self_key(fresh.self_secret, transcript, self.index),
-            opens={peer: seal_key(agreed[peer], transcript, peer, self.index) for peer in row},
-            acks_to={peer: ack_key(agreed[peer], transcript, self.index, peer) for peer in acked},
-            acks_from={peer: ack_key(agreed[peer], transcript, peer, self.index) for peer in acked},
-        )
-        self._fresh = None
+        view = join(self.terms, self.index, found)
+        agreed = agree_with_all(view, fresh)
+        sealed = seal_shares(view, fresh, agreed)
+        self._view, self._keys, self._fresh = view, keys_of(view, fresh, agreed), None
         self.stage = Stage.MASK
         return sealed
 
@@ -222,7 +134,8 @@ class Client(Unique):
         Raises:
             Refused: What `mask` refuses of an inbox; nothing changes either way.
         """
-        self._open(inbox, self._at(Stage.MASK, self._keys), self._known())
+        keys = self._at(Stage.MASK, self._keys)
+        open_inbox(self._known(), keys, inbox)
 
     def mask(self, vector: NDArray[np.uint32], inbox: Inbox) -> MaskedVector:
         """Hide the vector under the self mask and a mask with each neighbour that shared.
@@ -235,22 +148,22 @@ class Client(Unique):
                 that remove this party's self mask might not be among those that it masks with.
         """
         keys = self._at(Stage.MASK, self._keys)
-        public = self._known()
+        view = self._known()
         shape = (self.terms.dimension,)
         if not isinstance(vector, np.ndarray) or vector.dtype != np.uint32 or vector.shape != shape:
             raise Refused(Fault.OUT_OF_RANGE, f"Expected a vector of uint32 and shape {shape}.")
-        shares = self._open(inbox, keys, public)
+        shares = open_inbox(view, keys, inbox)
         senders = [row.sender for row in inbox.rows]
         masked = np.array(vector, dtype=np.uint32, order="C")
         add_mask(masked, keys.self_key)
         for peer in senders:
-            key = pair_key(keys.mask_private, public.mask_keys[peer], public.transcript, self.index, peer)
+            key = pair_key(keys.mask_private, view.neighbours[peer].mask_key, view.transcript, self.index, peer)
             (add_mask if peer > self.index else subtract_mask)(masked, key)
-        acks = [Ack(peer, ack_tag(keys.acks_to[peer], senders)) for peer in senders if peer in keys.acks_to]
-        self._held = _Held(masked_with=frozenset(senders), shares=shares, acks_from=keys.acks_from)
+        acks = acks_for(keys, senders)
+        self._held = Held(masked_with=frozenset(senders), shares=shares, acks_from=keys.acks_from)
         self._keys = None
         self.stage = Stage.CONSENT
-        return MaskedVector(sender=self.index, vector=masked, acks=write_acks(acks))
+        return MaskedVector(sender=self.index, vector=masked, acks=acks)
 
     def consent(self, survivors: Survivors) -> Consent:
         """Sign the list of survivors: one list, once.
@@ -288,13 +201,7 @@ class Client(Unique):
         self._check_list(request.survivors, held)
         check_consents(self.terms, self.transcript, self._committee, request)
         living = frozenset(request.survivors.indices)
-        vouched = self._vouched(request, held)
-        rows = [
-            Share(dealer, Kind.SELF if dealer in living else Kind.MASK, pair[dealer in living])
-            for dealer, pair in sorted(held.shares.items())
-            if dealer not in living or dealer in vouched
-        ]
-        revealed = Revealed(sender=self.index, rows=tuple(rows))
+        revealed = Revealed(sender=self.index, rows=rows_to_reveal(held, living, self._vouched(request, held)))
         self.close()
         return revealed
 
@@ -313,60 +220,18 @@ class Client(Unique):
             raise Refused(Fault.WRONG_STAGE, f"Expected what belongs to the step {self.stage.value!r}.")
         return secret
 
-    def _known(self) -> _Public:
-        if self._public is None:
+    def _known(self) -> View:
+        if self._view is None:
             raise Refused(Fault.WRONG_STAGE, "Expected the adverts first.")
-        return self._public
+        return self._view
 
-    def _open(self, inbox: Inbox, keys: _Keys, public: _Public) -> dict[int, tuple[bytes, bytes]]:
-        if not isinstance(inbox, Inbox):
-            raise Refused(Fault.MALFORMED, "Expected an inbox.")
-        if inbox.to != self.index:
-            raise Refused(Fault.NOT_ADDRESSED, f"Expected an inbox to={inbox.to} for party {self.index}.")
-        shares = {}
-        for sender, box in inbox.rows:
-            if sender not in public.neighbours:
-                raise Refused(Fault.UNKNOWN_PARTY, f"Expected shares of neighbours alone, not of party {sender}.")
-            content = open_box(keys.opens[sender], box, seal_context(public.transcript, sender, self.index))
-            if content is not None:
-                shares[sender] = (content[:32], content[32:])
-        if len(shares) < self.terms.shape.threshold:
-            raise Refused(
-                Fault.TOO_FEW, f"Expected opened={len(shares)} in [threshold={self.terms.shape.threshold}, parties]."
-            )
-        return shares
-
-    def _check_list(self, survivors: Survivors, held: _Held) -> None:
+    def _check_list(self, survivors: Survivors, held: Held) -> None:
         check_list(self.terms, self._known().graph, survivors, self.index, held.masked_with)
 
-    def _vouched(self, request: RevealRequest, held: _Held) -> frozenset[int]:
+    def _vouched(self, request: RevealRequest, held: Held) -> frozenset[int]:
         """Return of whom a self mask may be removed."""
         if self.terms.sparse:
             return vouched_for(self._known().graph, request, held.acks_from)
         if request.dropped or request.acks:
             raise Refused(Fault.MALFORMED, "Expected no acks where the graph is complete.")
         return held.masked_with
-
-
-def _advertise(terms: Terms, index: int, identity: Identity, fresh: _Fresh) -> Advert:
-    mask_key, seal_key = public_key(fresh.mask_private), public_key(fresh.seal_private)
-    committed = commitment(terms, index, fresh.self_secret)
-    content = advert_content(terms, index, mask_key, seal_key, committed)
-    return Advert(
-        index=index,
-        mask_key=mask_key,
-        seal_key=seal_key,
-        commitment=committed,
-        signature=identity.sign(Tag.ADVERT, content),
-    )
-
-
-def _seal(transcript: bytes, sender: int, to: int, agreed: bytes, mask_share: int, self_share: int) -> Sealed:
-    mask_bytes, self_bytes = field_bytes(mask_share), field_bytes(self_share)
-    key, context = seal_key(agreed, transcript, sender, to), seal_context(transcript, sender, to)
-    return Sealed(
-        to,
-        seal_box(key, mask_bytes + self_bytes, context),
-        share_check(transcript, sender, to, Kind.MASK, mask_bytes),
-        share_check(transcript, sender, to, Kind.SELF, self_bytes),
-    )

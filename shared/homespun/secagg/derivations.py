@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from homespun.secagg.crypto import Tag, agree, derive, digest, place, private_key, verify
+from homespun.secagg.crypto import Tag, agree, derive, digest, place, private_key
 from homespun.secagg.errors import Fault, Refused
+from homespun.secagg.identity import verify
 from homespun.secagg.messages import CHECK_BYTES, TAG_BYTES, Advert, Kind, Survivors
 from homespun.secagg.terms import Terms
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hmac
 from collections.abc import Collection, Mapping, Sequence
 
-from homespun.secagg.crypto import Tag, is_weak_key, verify
+from homespun.secagg.crypto import Tag, is_weak_key
 from homespun.secagg.derivations import ack_tag, check_signature, consent_content
 from homespun.secagg.errors import Fault, Refused
 from homespun.secagg.graph import Graph
+from homespun.secagg.identity import verify
 from homespun.secagg.messages import Advert, RevealRequest, Survivors
 from homespun.secagg.terms import Terms
 
@@ -31,8 +32,9 @@ def check_adverts(terms: Terms, adverts: Sequence[Advert], own: Advert) -> None:
 def check_neighbour(terms: Terms, advert: Advert) -> None:
     """Return if the neighbour signed its advert, and its keys depend on what is secret.
 
-    Others' signatures are not looked at: a party whose advert is forged has honest neighbours, all of which refuse; so it
-    has too few neighbours on any list, and `check_list` refuses that.
+    Others' signatures are not looked at. Where an advert is forged its honest neighbours refuse, and share nothing under this
+    transcript; nobody's masks with them are ever removed, since one list in all has a quorum. Whoever sums the others must
+    cut them off from everybody on the list who is forged or refused, and that is a cut like any other: `check_list`.
     """
     check_signature(terms, advert)
     if is_weak_key(advert.mask_key) or is_weak_key(advert.seal_key):

@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homespun.secagg.client import Client
-from homespun.secagg.crypto import Identity
 from homespun.secagg.errors import Stage
+from homespun.secagg.identity import Identity
 from homespun.secagg.messages import (
     Advert,
     Adverts,

@@ -14,23 +14,20 @@ on; what it sends later is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from homespun.secagg.crypto import Tag, add_mask, is_weak_key, subtract_mask, verify
-from homespun.secagg.derivations import check_signature, consent_content, share_check, transcript_of
+from homespun.secagg.crypto import add_mask, subtract_mask
 from homespun.secagg.errors import Aborted, Fault, Refused, Stage
-from homespun.secagg.graph import Graph, draw_committee, draw_graph
+from homespun.secagg.graph import draw_committee
 from homespun.secagg.messages import (
     Ack,
     Advert,
     Consent,
     Inbox,
-    Kind,
     MaskedVector,
     Message,
     Note,
@@ -38,22 +35,22 @@ from homespun.secagg.messages import (
     RevealRequest,
     SealedShares,
     Survivors,
-    read_acks,
 )
-from homespun.secagg.shares import PRIME
+from homespun.secagg.taking import (
+    Joined,
+    acks_of,
+    check_consent,
+    check_kinds,
+    check_sealed,
+    join_all,
+    keys_in,
+    party_of,
+    right_points,
+)
 from homespun.secagg.terms import Terms
 from homespun.secagg.unmasking import Unmasking
 
 __all__ = ["Server"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Joined:
-    """What follows from the adverts."""
-
-    transcript: bytes
-    graph: Graph
-    rows: dict[int, tuple[int, ...]] = field(repr=False)
 
 
 @final
@@ -79,7 +76,7 @@ class Server:
         self._answered: set[int] = set()
         self._adverts: dict[int, Advert] = {}
         self._keys: set[bytes] = set()
-        self._joined: _Joined | None = None
+        self._joined: Joined | None = None
         self._boxes: dict[int, dict[int, bytes]] = {}
         self._checks: dict[int, dict[int, tuple[bytes, bytes]]] = {}
         self._shared: frozenset[int] = frozenset()
@@ -120,28 +117,12 @@ class Server:
             Refused: nothing was taken. ``WRONG_STAGE``, ``WRONG_SENDER``, ``UNKNOWN_PARTY``, ``DUPLICATE``,
                 ``NOT_ADDRESSED`` for a party that is out already, or what is wrong with the content.
         """
-        steps: dict[type, tuple[Stage, Callable[..., None]]] = {
-            Advert: (Stage.ADVERTISE, self._take_advert),
-            SealedShares: (Stage.SHARE, self._take_shares),
-            MaskedVector: (Stage.MASK, self._take_masked),
-            Consent: (Stage.CONSENT, self._take_consent),
-            Revealed: (Stage.REVEAL, self._take_revealed),
-        }
-        if type(message) not in steps:
-            raise Refused(Fault.MALFORMED, "Expected a message of a party.")
-        stage, take = steps[type(message)]
-        if stage is not self.stage:
-            raise Refused(Fault.WRONG_STAGE, f"Expected what belongs to the step {self.stage.value!r}.")
-        party = message.index if isinstance(message, Advert) else message.sender
-        if sender is not None and sender != party:
-            raise Refused(Fault.WRONG_SENDER, f"Expected a message of party {sender}, not of party {party}.")
-        if party >= self.terms.parties:
-            raise Refused(Fault.UNKNOWN_PARTY, f"Expected party={party} in [0, parties={self.terms.parties}).")
+        party = party_of(message, self.terms, self.stage, sender)
         if party in self._answered:
-            raise Refused(Fault.DUPLICATE, f"Expected one answer of party {party} in the step {stage.value!r}.")
+            raise Refused(Fault.DUPLICATE, f"Expected one answer of party {party} in the step {self.stage.value!r}.")
         if party not in self._asked:
-            raise Refused(Fault.NOT_ADDRESSED, f"Expected no answer of party {party} in the step {stage.value!r}.")
-        take(message)
+            raise Refused(Fault.NOT_ADDRESSED, f"Expected no answer of party {party} in the step {self.stage.value!r}.")
+        self._take(message)
         self._answered.add(party)
 
     def close_adverts(self) -> tuple[Advert, ...]:
@@ -154,11 +135,8 @@ class Server:
         self._at(Stage.ADVERTISE)
         self._enough("adverts", len(self._adverts), self.terms.min_survivors)
         adverts = tuple(self._adverts[index] for index in sorted(self._adverts))
-        transcript = transcript_of(self.terms, adverts)
-        graph = draw_graph([advert.index for advert in adverts], self.terms.shape, transcript)
-        rows = {index: graph.neighbours(index) for index in graph.present}
-        self._joined = _Joined(transcript=transcript, graph=graph, rows=rows)
-        self._next(Stage.SHARE, frozenset(graph.present))
+        self._joined = join_all(self.terms, adverts)
+        self._next(Stage.SHARE, frozenset(self._joined.graph.present))
         return adverts
 
     def close_shares(self) -> dict[int, Inbox]:
@@ -169,12 +147,10 @@ class Server:
         """
         self._at(Stage.SHARE)
         self._enough("dealers", len(self._boxes), self.terms.min_survivors)
-        rows = self._known().rows
+        boxes, rows = self._boxes, self._known().rows
         inboxes = {
-            to: Inbox(
-                to=to, rows=tuple([Note(peer, self._boxes[peer][to]) for peer in rows[to] if peer in self._boxes])
-            )
-            for to in sorted(self._boxes)
+            to: Inbox(to=to, rows=tuple([Note(peer, boxes[peer][to]) for peer in rows[to] if peer in boxes]))
+            for to in sorted(boxes)
         }
         self._shared = frozenset(self._boxes)
         self._boxes = {}
@@ -225,12 +201,7 @@ class Server:
         self._at(Stage.REVEAL)
         if index not in self._asked or self._request is None:
             raise Refused(Fault.NOT_ADDRESSED, f"Expected index={index} of a survivor.")
-        return RevealRequest(
-            survivors=self._request.survivors,
-            consents=self._request.consents,
-            dropped=self._request.dropped,
-            acks=tuple(sorted(self._acks.get(index, []))),
-        )
+        return replace(self._request, acks=tuple(sorted(self._acks.get(index, []))))
 
     def close(self) -> NDArray[np.uint32]:
         """Remove the masks and return the sum of the survivors' vectors modulo 2^32, shape ``(dimension,)``.
@@ -262,60 +233,32 @@ class Server:
         """Say where it stands."""
         return f"Server(parties={self.terms.parties}, stage={self.stage.value!r})"
 
-    def _take_advert(self, advert: Advert) -> None:
-        check_signature(self.terms, advert)
-        if is_weak_key(advert.mask_key) or is_weak_key(advert.seal_key):
-            raise Refused(Fault.WEAK_KEY, f"Expected keys of large order of party {advert.index}.")
-        keys = {advert.mask_key, advert.seal_key, advert.commitment}
-        if len(keys) != 3 or not self._keys.isdisjoint(keys):
-            raise Refused(Fault.KEY_REUSED, f"Expected keys of party {advert.index} that nobody else has.")
-        self._keys |= keys
-        self._adverts[advert.index] = advert
-
-    def _take_shares(self, shares: SealedShares) -> None:
-        if tuple([row.to for row in shares.rows]) != self._known().rows[shares.sender]:
-            raise Refused(Fault.NOT_ADDRESSED, f"Expected a row of party {shares.sender} for each neighbour alone.")
-        self._boxes[shares.sender] = {row.to: row.box for row in shares.rows}
-        self._checks[shares.sender] = {row.to: (row.mask_check, row.self_check) for row in shares.rows}
-
-    def _take_masked(self, masked: MaskedVector) -> None:
-        if masked.vector.shape != (self.terms.dimension,):
-            raise Refused(Fault.OUT_OF_RANGE, f"Expected dimension={self.terms.dimension} of a masked vector.")
-        acks = read_acks(masked.acks)
-        told = self._known().rows[masked.sender] if self.terms.sparse else ()
-        if [ack.party for ack in acks] != [peer for peer in told if peer in self._shared]:
-            raise Refused(Fault.NOT_ADDRESSED, f"Expected an ack of party {masked.sender} for each in its inbox alone.")
-        np.add(self._total, masked.vector, out=self._total)
-        for party, tag in acks:
-            self._acks.setdefault(party, []).append(Ack(masked.sender, tag))
-
-    def _take_consent(self, consent: Consent) -> None:
-        content = consent_content(self.terms, self.transcript, self._survivors)
-        if not verify(self.terms.roster[consent.sender], consent.signature, Tag.CONSENT, content):
-            raise Refused(Fault.BAD_SIGNATURE, f"Expected the consent of party {consent.sender} to this list.")
-        self._consents[consent.sender] = consent
+    def _take(self, message: Message) -> None:
+        if isinstance(message, Advert):
+            self._keys |= keys_in(self.terms, message, self._keys)
+            self._adverts[message.index] = message
+        elif isinstance(message, SealedShares):
+            check_sealed(self._known(), message)
+            self._boxes[message.sender] = {row.to: row.box for row in message.rows}
+            self._checks[message.sender] = {row.to: (row.mask_check, row.self_check) for row in message.rows}
+        elif isinstance(message, MaskedVector):
+            acks = acks_of(self.terms, self._known(), self._shared, message)
+            np.add(self._total, message.vector, out=self._total)
+            for party, tag in acks:
+                self._acks.setdefault(party, []).append(Ack(message.sender, tag))
+        elif isinstance(message, Consent):
+            check_consent(self.terms, self._known(), self._survivors, message)
+            self._consents[message.sender] = message
+        else:
+            self._take_revealed(message)
 
     def _take_revealed(self, revealed: Revealed) -> None:
-        holder, joined = revealed.sender, self._known()
-        row = self._shared.intersection(joined.rows[holder])
-        for share in revealed.rows:
-            if share.dealer not in row:
-                raise Refused(Fault.UNKNOWN_PARTY, f"Expected shares of neighbours that shared, not of {share.dealer}.")
-            if share.kind != self._wanted(share.dealer):
-                raise Refused(Fault.BAD_SHARE, f"Expected the other kind of share of party {share.dealer}.")
-        for dealer, number, value in revealed.rows:
-            points, kind = self._points[dealer], Kind(number)
-            if len(points) >= self.terms.shape.threshold:
-                continue  # more are not needed, and checking them would take a tenth of the server's time
-            if share_check(joined.transcript, dealer, holder, kind, value) == self._checks[dealer][holder][kind]:
-                point = int.from_bytes(value, "little")
-                if point < PRIME:
-                    points[holder] = point
+        joined = self._known()
+        check_kinds(revealed, self._shared.intersection(joined.rows[revealed.sender]), self._asked)
+        for dealer, point in right_points(self.terms, joined, revealed, self._checks, self._points).items():
+            self._points[dealer][revealed.sender] = point
 
-    def _wanted(self, dealer: int) -> Kind:
-        return Kind.SELF if dealer in self._asked else Kind.MASK
-
-    def _known(self) -> _Joined:
+    def _known(self) -> Joined:
         if self._joined is None:
             raise Refused(Fault.WRONG_STAGE, "Expected the adverts to be closed first.")
         return self._joined

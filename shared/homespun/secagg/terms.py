@@ -13,10 +13,10 @@ import struct
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
-from homespun.secagg.crypto import Tag, digest, is_weak_identity
+from homespun.secagg.crypto import Tag, digest
 from homespun.secagg.errors import Fault, Refused
-from homespun.secagg.messages import MAX_PARTIES
-from homespun.secagg.shape import SECURITY_BITS, Shape, choose_shape, failure_bound
+from homespun.secagg.identity import is_weak_identity
+from homespun.secagg.shape import COMPLETE_UP_TO, MAX_PARTIES, SECURITY_BITS, Shape, choose_shape, failure_bound
 
 __all__ = ["MAX_DIMENSION", "Terms"]
 
@@ -170,6 +170,8 @@ def _broken_rule(shape: Shape, parties: int, min_survivors: int, colluding: int)
         )
     if not 1 <= shape.quorum <= shape.committee <= parties:
         return f"quorum={shape.quorum} in [1, committee={shape.committee}] and committee in [quorum, parties={parties}]"
+    if shape.degree is None and parties > COMPLETE_UP_TO:  # 20,000 shares of one secret take a party a minute
+        return f"a degree, or parties={parties} in [{_FEWEST_PARTIES}, {COMPLETE_UP_TO}]: all mask with all only up to there"
     if shape.degree is not None and not shape.threshold <= shape.degree < min_survivors:
         return f"degree={shape.degree} in [threshold={shape.threshold}, min_survivors={min_survivors})"
     try:

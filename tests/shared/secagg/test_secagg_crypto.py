@@ -15,7 +15,6 @@ from homespun.secagg.crypto import (
     add_mask,
     agree,
     derive,
-    is_weak_identity,
     is_weak_key,
     keystream,
     open_box,
@@ -23,8 +22,8 @@ from homespun.secagg.crypto import (
     public_key,
     seal_box,
     subtract_mask,
-    verify,
 )
+from homespun.secagg.identity import is_weak_identity, verify
 
 KEY = bytes(range(32))
 
