@@ -57,7 +57,7 @@ def test_json_and_the_table_hold_every_row_and_say_what_differs(result: dict[str
     assert (
         sum(line.startswith("  homespun") for line in lines) == sum(line.startswith("  SecAgg+") for line in lines) == 4
     )
-    assert "10 parties, 2,000 coordinates, 1 dropped: all, t=6, m=10, q=6; leak 0, abort 0" in lines
+    assert "10 parties, 2,000 coordinates, 1 of at most 1 dropped: all, t=6, m=10, q=6; leak 0, abort 0" in lines
     assert set(bench_secagg.NOTES) <= set(lines)
     assert any("32 bits" in line and "not signed" in line for line in lines)
     assert max(map(len, lines)) <= 140
@@ -133,8 +133,8 @@ def test_the_command_reads_lists_and_leaves_the_peer_out(capsys: pytest.CaptureF
 
 @pytest.mark.parametrize(
     "given",
-    [{"partys": (3,)}, {"parties": (2,)}, {"parties": ()}, {"dimension": (0,)}, {"dropout": 0.3}, {"colluding": -0.1},
-     {"peer_seconds": 0}, {"parties": (10,), "dropout": 0.24}],
+    [{"partys": (3,)}, {"parties": (2,)}, {"parties": ()}, {"dimension": (0,)}, {"dropout": 0.34}, {"max_dropout": 0.05}, {"colluding": -0.1},
+     {"peer_seconds": 0}, {"parties": (10,), "dropout": 0.24, "max_dropout": 0.48}],
 )  # fmt: skip
 def test_unknown_and_impossible_options_are_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="^Expected"):

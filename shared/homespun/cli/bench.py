@@ -80,6 +80,9 @@ def secagg(
     ] = None,
     dimension: Annotated[str | None, typer.Option(metavar="D,...", help="Lengths of a vector [1000,100000].")] = None,
     dropout: Annotated[float | None, typer.Option(metavar="P", help="Part of them that drop out [0.1].")] = None,
+    max_dropout: Annotated[
+        float | None, typer.Option(metavar="P", help="Part of them that a sum may lack; 1.5 times the dropout.")
+    ] = None,
     colluding: Annotated[
         float | None, typer.Option(metavar="P", help="Part of them that may side with the server [0.05].")
     ] = None,
@@ -95,7 +98,8 @@ def secagg(
     for name, text in (("parties", parties), ("dimension", dimension)):
         if text is not None:
             options[name] = _numbers(name, text)
-    options |= {name: part for name, part in (("dropout", dropout), ("colluding", colluding)) if part is not None}
+    parts = {"dropout": dropout, "max_dropout": max_dropout, "colluding": colluding}
+    options |= {name: part for name, part in parts.items() if part is not None}
     with voice.reporter(as_json=as_json, quiet=quiet) as reporter:
         work = importlib.import_module("homespun.simulations.bench_secagg")
         result: dict[str, Any] = work.secagg(options, reporter)
@@ -154,7 +158,7 @@ def _secagg_lines(result: Mapping[str, Any]) -> Iterator[str]:
         leak = "0" if row["leak_log2"] is None else f"2^{row['leak_log2']:.0f}"
         neighbours = "all" if row["complete"] else f"k={row['degree']}"
         yield (
-            f"{row['parties']:,} parties, {row['dimension']:,} coordinates, {row['dropped']} dropped: {neighbours}, "
+            f"{row['parties']:,} parties, {row['dimension']:,} coordinates, {row['dropped']} of at most {row['parties'] - row['min_survivors']} dropped: {neighbours}, "
             f"t={row['threshold']}, m={row['committee']}, q={row['quorum']}; "
             f"leak {leak}, abort {row['abort_chance']:.1g}"
         )

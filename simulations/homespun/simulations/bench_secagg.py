@@ -42,7 +42,10 @@ class SecAggOptions:
     parties: Sequence[int] = (10, 100, 1000)
     dimension: Sequence[int] = (1000, 100_000)
     dropout: float = 0.1
-    """Part of the parties, rounded down, that drop out before they send their vector. Twice as many are tolerated."""
+    """Part of the parties, rounded down, that drop out before they send their vector."""
+    max_dropout: float | None = None
+    """Part of the parties, rounded down, that a sum may lack: what graph and thresholds are chosen for. By default half
+    as many again as drop out, which is five standard deviations more where 100 of 1,000 drop out by chance."""
     colluding: float = 0.05
     """Part of the parties, rounded down, that may share what they know with the server."""
     peers: bool = True
@@ -57,11 +60,18 @@ class SecAggOptions:
             values = getattr(self, name)
             if not values or not all(isinstance(value, int) and value >= least for value in values):
                 raise ValueError(f"Expected {name}={','.join(map(str, values))} as whole numbers in [{least}, inf).")
-        for name, most in (("dropout", 0.25), ("colluding", 0.5)):
+        for name, most in (("dropout", 0.34), ("colluding", 0.5)):
             if not 0 <= getattr(self, name) < most:
                 raise ValueError(f"Expected {name}={getattr(self, name)} in [0, {most}).")
+        if not self.dropout <= self.tolerated < 0.5:
+            raise ValueError(f"Expected max_dropout={self.tolerated} in [dropout={self.dropout}, 0.5).")
         if not self.peer_seconds > 0:
             raise ValueError(f"Expected peer_seconds={self.peer_seconds} in (0, inf).")
+
+    @property
+    def tolerated(self) -> float:
+        """The part that a sum may lack, its default filled in."""
+        return 1.5 * self.dropout if self.max_dropout is None else self.max_dropout
 
 
 def secagg(given: Mapping[str, object], reporter: Reporter) -> dict[str, Any]:
@@ -130,7 +140,7 @@ class _Size:
     @classmethod
     def of(cls, parties: int, dimension: int, options: SecAggOptions) -> "_Size":
         """Round the parts of the options down, and choose the graph."""
-        min_survivors = parties - _part(2 * options.dropout, parties)
+        min_survivors = parties - _part(options.tolerated, parties)
         colluding = _part(options.colluding, parties)
         return cls(
             parties=parties,
