@@ -141,3 +141,12 @@ def test_the_share_kept_is_of_a_gain_that_is_there() -> None:
     assert share["high"] - share["low"] < 0.12  # paired: far narrower than the gains themselves
     nothing = torch.stack([private, 0.1 * torch.randn(400, generator=draw)])
     assert _kept(nothing, _resample(nothing, seed=0)) is None
+
+
+def test_the_share_kept_is_a_number_where_few_people_gain() -> None:
+    """Among few people some resamples hold nobody who gains: zero of zero is no share, and no NaN in a report."""
+    gains = torch.tensor([[0.1, 0.1, 0.1, 0.0, 0.0, 0.0], [0.2, 0.2, 0.2, 0.0, 0.0, 0.0]])
+    means = _resample(gains, seed=0)
+    assert (means[1] == 0).any()
+    share = _kept(gains, means)
+    assert share == pytest.approx({"mean": 0.5, "low": 0.5, "high": 0.5})

@@ -108,7 +108,8 @@ def _kept(gains: Tensor, means: Tensor) -> dict[str, float] | None:
     """
     if float(torch.quantile(means[1], 0.025)) <= 0:
         return None
-    share = means[0] / means[1]
+    gained = means[1] > 0  # at most one resample in forty has no gain; of nothing no share is kept
+    share = means[0][gained] / means[1][gained]
     return {
         "mean": float(gains[0].double().mean() / gains[1].double().mean()),
         "low": float(torch.quantile(share, 0.025)),
