@@ -69,7 +69,9 @@ def silencing(app: Answering, dropouts: Dropouts) -> Answering:
         nonlocal asked
         step = message.metadata.message_type
         terms = message.content.get("round") if message.has_content() else None
-        if isinstance(terms, ConfigRecord):  # later steps are of the round that was last asked for
+        if isinstance(terms, ConfigRecord) and {"run", "round"} <= set(
+            terms
+        ):  # later steps are of the round asked last
             asked = (int(str(terms["run"])), int(str(terms["round"])), int(str(terms.get("attempt", 0))))
         number = STEPS.index(step) if step in STEPS else _MASKED
         if number >= dropouts.steps(*asked)[int(context.node_config["partition-id"])]:
