@@ -707,3 +707,11 @@ def test_what_is_sent_is_what_the_schema_allows(tmp_path: Path) -> None:
             "protocol", "run", "round", "phase_round", "attempt", "release", "plan_digest", "projection", "version",
         }  # fmt: skip
     assert set(contribution_to_record(Contribution(vector=ZEROS, devices=1))) == {"contribution", "sender"}
+
+
+def test_fewer_people_than_a_sum_is_opened_of_are_refused_before_anything_is_paid() -> None:
+    """Who may collude counts: what is left without them must still be noise enough."""
+    plan = toy["toy_plan"](PEOPLE, min_survivors=PEOPLE - 2, colluding=1)
+    toy["toy_training"](plan, (1,) * (PEOPLE - 1))
+    with pytest.raises(ValueError, match=rf"Expected people={PEOPLE - 2} behind the nodes in \[min_survivors \+ coll"):
+        toy["toy_training"](plan, (1,) * (PEOPLE - 2))

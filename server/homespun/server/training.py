@@ -42,11 +42,11 @@ class Training(Generic[State]):
             )
         if min(self.members, default=0) < 1:
             raise ValueError(f"Expected members={min(self.members, default=0)} >= 1 behind each node.")
-        people = sum(self.members)
-        if not self.plan.spec.min_survivors <= people <= self.plan.spec.population:
+        people, spec = sum(self.members), self.plan.spec
+        if not spec.min_survivors + spec.colluding <= people <= spec.population:
             raise ValueError(
-                f"Expected people={people} behind the nodes in [min_survivors={self.plan.spec.min_survivors}, "
-                f"population={self.plan.spec.population}]."
+                f"Expected people={people} behind the nodes in [min_survivors + colluding="
+                f"{spec.min_survivors + spec.colluding}, population={spec.population}]: fewer open no sum."
             )
         if self.roster is not None:
             _check_roster(self.roster, self.members, self.plan)
